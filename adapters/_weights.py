@@ -1,0 +1,91 @@
+"""Reading a checkpoint file into a network, with errors that say what does not fit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "_model.")
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+SHOWN = 4
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a plain PyTorch checkpoint, which may hold them one level down.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or one that would have to execute code to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of plain tensors (weights_only=True): {_first_line(error)}") from error
+    for key in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} holds no state dict: a mapping of names to tensors was expected")
+    return dict(content)
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+    """Copy ``state`` into a `Normalized` network: all of it with its mean and std, or the wrapped network's part only.
+
+    Args:
+        model: a `Normalized`; its network is ``model.model``.
+        state: tensors by name; prefixes that wrappers leave on all names are removed.
+        source: the file, for the message.
+        name: the architecture, for the message.
+
+    Raises:
+        ValueError: names or shapes do not fit; the first few are listed.
+    """
+    state = _stripped(state, keep=model.state_dict().keys())
+    target = model if state.keys() & {"mean", "std"} == {"mean", "std"} else model.get_submodule("model")
+    own = target.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "other shapes": [
+            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+            for k in own.keys() & state.keys()
+            if state[k].shape != own[k].shape
+        ],
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
+        raise ValueError(f"{source} does not fit the architecture {name!r}: {told}")
+    target.load_state_dict(state)
+
+
+def _stripped(state: Mapping[str, Tensor], keep: Any) -> dict[str, Tensor]:
+    """Without the prefixes that every name carries; a whole `Normalized` keeps its ``model.``."""
+    state = dict(state)
+    while state and state.keys() != keep:
+        prefix = next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None)
+        if prefix is None:
+            break
+        state = {k.removeprefix(prefix): v for k, v in state.items()}
+    return state
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0][:200]

@@ -1,0 +1,10 @@
+"""Defenses that ART lacks, fast adversarial training, and robustness numbers that can be believed."""
+
+from art_ext.evaluation import RobustnessReport, evaluate
+from art_ext.model import DefendedModel
+from art_ext.threat import ThreatModel
+from art_ext.trainers import PIATTrainer, RobustTrainer
+
+__version__ = "0.1.0"
+
+__all__ = ["DefendedModel", "PIATTrainer", "RobustTrainer", "RobustnessReport", "ThreatModel", "evaluate"]

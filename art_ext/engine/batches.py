@@ -1,0 +1,80 @@
+"""Training data as batches of tensors on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESIDENT_SHARE = 0.5  # of the device's free memory that the data set may take; the rest belongs to the training
+
+
+class Batches(Protocol):
+    """Where the training loop gets its batches."""
+
+    size: int
+
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches (inputs, labels) of one epoch, on the device; ``generator`` (CPU) draws the order."""
+
+
+class TensorBatches:
+    """A data set in memory: on the device when it fits there, else pinned on the host.
+
+    The last batch is dropped when it holds a single example (BatchNorm cannot train on one) and is not the only one.
+    With shuffling, another example is left out each time.
+    """
+
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray, *, batch_size: int, device: torch.device, shuffle: bool, channels_last: bool
+    ) -> None:
+        self.size, self.batch_size, self.device, self.shuffle = len(x), batch_size, device, shuffle
+        images = torch.from_numpy(x)
+        self._format = torch.channels_last if channels_last and x.ndim == 4 else torch.contiguous_format
+        images = images.contiguous(memory_format=self._format)
+        self.x = images.to(device) if fits(images, device) else images.pin_memory()
+        self.y = torch.from_numpy(y).to(device)
+
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest > 1 or full == 0)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over the data."""
+        order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+        for index in order.to(self.x.device).split(self.batch_size)[: self.per_epoch()]:
+            x = self.x[index].to(self.device, non_blocking=True)
+            yield x.contiguous(memory_format=self._format), self.y[index.to(self.device)]
+
+
+class GeneratorBatches:
+    """An ART `DataGenerator`, whose batches arrive as numpy arrays; its own order, augmentation and batch size."""
+
+    def __init__(self, generator: Any, check: Any, *, device: torch.device) -> None:
+        self._generator, self._check, self.device = generator, check, device
+        self.size, self.batch_size = generator.size, generator.batch_size
+
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return max(1, self.size // self.batch_size)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over the data."""
+        for _ in range(self.per_epoch()):
+            x, y = self._check(*self._generator.get_batch())
+            yield torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
+
+
+def fits(tensor: Tensor, device: torch.device) -> bool:
+    """Whether ``tensor`` takes at most half of the device's free memory (always, on the CPU)."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return tensor.numel() * tensor.element_size() <= RESIDENT_SHARE * free

@@ -1,0 +1,82 @@
+"""Number formats, memory layout and compilation of a model, decided once per run."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = ("auto", "fp32", "bf16")
+_CPU_BF16 = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively; emulation does not count, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name) for name in _CPU_BF16)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``"fp32"`` or ``"bf16"``; ``"auto"`` is bf16 where the hardware has it.
+
+    Raises:
+        ValueError: unknown precision.
+
+    Example:
+        >>> resolve_precision("fp32", torch.device("cpu"))
+        'fp32'
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return ("bf16" if has_bf16(device) else "fp32") if precision == "auto" else precision
+
+
+class InPrecision(nn.Module):
+    """A model whose forward runs under bf16 autocast, or not, and whose logits are float32 in either case."""
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model, self.device_type, self.enabled = model, device.type, precision == "bf16"
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, C), float32."""
+        with torch.autocast(self.device_type, torch.bfloat16, enabled=self.enabled):
+            logits: Tensor = self.model(x)
+        return logits.float()
+
+
+class Compiled(nn.Module):
+    """`torch.compile` for full batches, the eager model for the others, and for all once compilation has failed.
+
+    Batches of another size (the last one, validation) would cost a recompilation each.
+    """
+
+    def __init__(self, model: nn.Module, batch_size: int) -> None:
+        super().__init__()
+        self.eager, self.batch_size = model, batch_size
+        self._fast = torch.compile(model)
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the eager model."""
+        if self._fast is None or len(x) != self.batch_size:
+            return self.eager(x)  # type: ignore[no-any-return]
+        try:
+            return self._fast(x)  # type: ignore[no-any-return]
+        except Exception as error:  # the compiler has no common base class; the eager model raises what is ours
+            warnings.warn(f"torch.compile failed, going on without it: {_first_line(error)}", stacklevel=2)
+            self._fast = None
+            return self.eager(x)  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def to_memory_format(model: nn.Module, channels_last: bool) -> None:
+    """Lay the 4-D weights of ``model`` out in place; values and identities of its tensors do not change."""
+    model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-overload]

@@ -1,0 +1,86 @@
+"""The figures of the epoch under way: read from the device only now and then, shown on a progress bar."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+READ_EVERY = 1.0  # seconds between two looks at the device; each one waits for it
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The training loss became NaN or infinite."""
+
+
+class Meter:
+    """Losses and hits of one epoch, kept on the device so that the batch loop never waits for it."""
+
+    def __init__(self, epoch: int, batches: int, device: torch.device, bar: Bar, lr: float) -> None:
+        self.epoch, self.bar, self.lr = epoch, bar, lr
+        self._losses = torch.zeros(batches, device=device)
+        self._hits = torch.zeros((), device=device, dtype=torch.int64)
+        self.batch = self.images = 0
+        self._began = self._looked = monotonic()
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits_adv: Tensor, y: Tensor) -> None:
+        """Count a batch."""
+        self._losses[self.batch] = loss.detach()
+        self._hits += (logits_adv.argmax(1) == y).sum()
+        self.batch += 1
+        self.images += len(y)
+        if monotonic() - self._looked > READ_EVERY:
+            self.look()
+
+    def look(self) -> dict[str, float]:
+        """The figures so far.
+
+        Raises:
+            NonFiniteLossError: a loss was NaN or infinite; says at which epoch, batch and learning rate.
+        """
+        losses = self._losses[: self.batch].tolist()
+        for batch, loss in enumerate(losses, 1):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"loss is {loss} at epoch {self.epoch}, batch {batch}, learning rate {self.lr:g}; the weights of the "
+                    "last finished epoch are restored; a lower learning rate, grad_clip or precision='fp32' may help"
+                )
+        self._looked = monotonic()
+        seconds = self._looked - self._began
+        row = {
+            "loss": math.fsum(losses) / max(1, self.batch),
+            "train_robust": int(self._hits) / max(1, self.images),
+            "seconds": seconds,
+            "images_per_second": self.images / max(seconds, 1e-9),
+        }
+        self.bar.show(self.epoch, self.batch, row)
+        return row
+
+
+class Bar:
+    """A tqdm bar over all batches of a run: loss, accuracies, images per second, time left."""
+
+    def __init__(self, epochs: int, batches: int, enabled: bool) -> None:
+        self.epochs, self.batches = epochs, batches
+        self._bar: Any = tqdm(total=epochs * batches, disable=not enabled, unit="batch", dynamic_ncols=True)
+        self._validation: dict[str, str] = {}
+
+    def show(self, epoch: int, batch: int, row: dict[str, float]) -> None:
+        """Move to this batch of this epoch (from 1)."""
+        self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
+        figures = {"loss": f"{row['loss']:.3f}", "train robust": f"{row['train_robust']:.1%}", **self._validation}
+        self._bar.set_postfix({**figures, "images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
+        self._bar.update((epoch - 1) * self.batches + batch - self._bar.n)
+
+    def validated(self, clean: float, robust: float) -> None:
+        """Show these accuracies until the next ones."""
+        self._validation = {"clean": f"{clean:.1%}", "robust": f"{robust:.1%}"}
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()

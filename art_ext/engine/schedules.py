@@ -1,0 +1,86 @@
+"""Learning-rate schedules: when they step, and the one of the PIAT paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+UNITS = ("auto", "epoch", "batch")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A PyTorch scheduler and the unit it counts in.
+
+    Args:
+        scheduler: any PyTorch scheduler bound to the classifier's optimizer, or None.
+        unit: ``"epoch"``, ``"batch"``, or ``"auto"``: per batch for ``OneCycleLR`` and ``CyclicLR``, else per epoch.
+            ``ReduceLROnPlateau`` gets the robust validation accuracy (the training loss without validation).
+
+    Raises:
+        TypeError: not a scheduler.
+        ValueError: unknown unit, or a scheduler of another optimizer.
+    """
+
+    scheduler: Any = None
+    unit: str = "auto"
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Refuse what could not work, before training."""
+        if self.unit not in UNITS:
+            raise ValueError(f"scheduler_step must be one of {', '.join(UNITS)}; got {self.unit!r}")
+        if self.scheduler is None:
+            return
+        if not callable(getattr(self.scheduler, "step", None)):
+            raise TypeError(f"scheduler must be a torch.optim.lr_scheduler; got {type(self.scheduler).__name__}")
+        if getattr(self.scheduler, "optimizer", optimizer) is not optimizer:
+            raise ValueError("scheduler belongs to another optimizer than the classifier's")
+
+    def _per_batch(self) -> bool:
+        return self.unit == "batch" or (self.unit == "auto" and isinstance(self.scheduler, OneCycleLR | CyclicLR))
+
+    def after_batch(self) -> None:
+        """Step if the unit is the batch."""
+        if self.scheduler is not None and self._per_batch():
+            self.scheduler.step()
+
+    def after_epoch(self, row: dict[str, float]) -> None:
+        """Step if the unit is the epoch."""
+        if self.scheduler is None or self._per_batch():
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            better = row.get("robust", -row["loss"])
+            self.scheduler.step(better if self.scheduler.mode == "max" else -better)
+        else:
+            self.scheduler.step()
+
+
+def piecewise_linear(optimizer: Optimizer, *, epochs: int, flat: float = 0.5, knee: float = 0.75) -> LambdaLR:
+    """The schedule of the PIAT paper: lr until half of the epochs, linear to lr/10 at ¾, linear to lr/100 at the end.
+
+    Args:
+        optimizer: whose learning rate is the starting one.
+        epochs: planned; the schedule steps once per epoch.
+        flat: share of the epochs before the first descent (60 of 120 in the paper).
+        knee: share at which lr/10 is reached (90 of 120 in the paper).
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+        >>> schedule = piecewise_linear(optimizer, epochs=120)
+        >>> [round(schedule.lr_lambdas[0](e), 3) for e in (0, 60, 75, 90, 120)]
+        [1.0, 1.0, 0.55, 0.1, 0.01]
+    """
+    a, b = flat * epochs, knee * epochs
+
+    def factor(epoch: int) -> float:
+        if epoch <= a:
+            return 1.0
+        if epoch <= b:
+            return 1 - 0.9 * (epoch - a) / (b - a)
+        return max(0.01, 0.1 - 0.09 * (epoch - b) / (epochs - b))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,52 @@
+"""Clean and robust accuracy on the held-out split, each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import pgd
+from art_ext.model import evaluating
+from art_ext.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A held-out set on the device, and the attack it is judged by: PGD on CE from the same random starts each epoch.
+
+    Args:
+        x: inputs (N, ...).
+        y: labels (N,), int64.
+        threat: as in training.
+        steps: of PGD, with step size 2.5 · ε / steps.
+        batch_size: of the forward passes.
+        seed: of the random starts.
+    """
+
+    x: Tensor
+    y: Tensor
+    threat: ThreatModel
+    steps: int
+    batch_size: int
+    seed: int
+
+    def accuracies(self, model: nn.Module) -> tuple[float, float]:
+        """Clean and robust accuracy of ``model``, in [0, 1]."""
+        generator = torch.Generator(self.x.device).manual_seed(self.seed)
+        clean = robust = 0
+        with evaluating(model):
+            for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
+                with torch.no_grad():
+                    right = (model(x).argmax(1) == y).nonzero().squeeze(1)
+                clean += len(right)
+                robust += self._survivors(model, x[right], y[right], generator) if len(right) else 0
+        return clean / len(self.y), robust / len(self.y)
+
+    def _survivors(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> int:
+        x_adv = pgd(
+            model, x, y, threat=self.threat, steps=self.steps, early_exit=True, generator=generator
+        )
+        with torch.no_grad():
+            return int((model(x_adv).argmax(1) == y).sum())

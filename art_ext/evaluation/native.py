@@ -1,0 +1,93 @@
+"""Native attacks as parts of a suite: frozen hyper-parameters, tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import Objective, get_objective, pgd
+from art_ext.threat import ThreatModel
+
+
+@runtime_checkable
+class NativeAttack(Protocol):
+    """An attack on tensors: anything with a ``name`` and this ``run``; the evaluation calls it batch by batch."""
+
+    @property
+    def name(self) -> str:
+        """Its label in the report."""
+
+    def run(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: ThreatModel,
+        eot: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Adversarial examples shaped like ``x`` (N, ...), on the model's device, for the labels ``y`` (N,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGDAttack:
+    """Projected gradient descent (`art_ext.attacks.pgd`) as part of a suite.
+
+    Args:
+        name: label in the report.
+        steps: iterations.
+        step_size: on the scale of the inputs; None: ``relative_step`` · ε.
+        relative_step: step as a share of ε; the default, a quarter, is 2/255 at ε = 8/255: the literature's PGD-20.
+        objective: ``"ce"``, ``"margin"``, … or a function (logits, y) -> (N,).
+        random_start: as in `pgd`.
+        restarts: independent starts.
+        early_exit: stop at the first iterate that is misclassified. It can only lower the accuracy, and saves passes;
+            it costs one forward more for examples that survive.
+
+    Raises:
+        ValueError: an unknown objective (the nearest name is proposed).
+
+    Example:
+        >>> attack = PGDAttack(name="PGD-5", steps=5)
+        >>> x, threat = torch.rand(2, 4), ThreatModel("linf", 0.1)
+        >>> y, generator = torch.tensor([0, 1]), torch.Generator()
+        >>> attack.run(nn.Linear(4, 3), x, y, threat=threat, eot=1, generator=generator).shape
+        torch.Size([2, 4])
+    """
+
+    name: str
+    steps: int = 20
+    step_size: float | None = None
+    relative_step: float = 0.25
+    objective: str | Objective | Callable[[Tensor, Tensor], Tensor] = "ce"
+    random_start: bool | str = True
+    restarts: int = 1
+    early_exit: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown objective now, not in the middle of an evaluation."""
+        get_objective(self.objective)
+
+    def run(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatModel, eot: int, generator: torch.Generator
+    ) -> Tensor:
+        """See `NativeAttack`."""
+        return pgd(
+            model,
+            x,
+            y,
+            threat=threat,
+            steps=self.steps,
+            step_size=threat.eps * self.relative_step if self.step_size is None else self.step_size,
+            objective=self.objective,
+            random_start=self.random_start,
+            restarts=self.restarts,
+            eot=eot,
+            early_exit=self.early_exit,
+            generator=generator,
+        )

@@ -1,0 +1,44 @@
+"""The progress bar of an evaluation."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from tqdm.auto import tqdm
+
+
+class ProgressBar:
+    """One bar over all attacks, with the name of the running one and the accuracy it has left so far.
+
+    Args:
+        attacks: number of attacks.
+        attacked: examples that each of them attacks.
+        total: examples in all, misclassified ones included: what the accuracy refers to.
+        show: False for silence.
+    """
+
+    def __init__(self, attacks: int, attacked: int, total: int, *, show: bool) -> None:
+        self._bar = tqdm(total=attacks * attacked, unit="img", disable=not show)
+        self._attacked, self._total = attacked, total
+        self._finished, self._survivors = 0, attacked
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def begin(self, label: str) -> None:
+        """The next attack starts; one that broke off before is counted as done."""
+        self._bar.update(self._finished - self._bar.n)
+        self._finished += self._attacked
+        self._survivors = self._attacked
+        self._bar.set_description(label)
+
+    def advance(self, done: int, broken: int) -> None:
+        """``done`` more examples were attacked and ``broken`` of them are misclassified now."""
+        self._survivors -= broken
+        self._bar.set_postfix_str(f"accuracy {self._survivors / self._total:.1%}", refresh=False)
+        self._bar.update(done)

@@ -1,0 +1,171 @@
+"""The report of an evaluation: as a table, as JSON, as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from art_ext.evaluation.plots import bar_chart
+from art_ext.evaluation.table import render
+from art_ext.files import atomic_write
+from art_ext.model import DefendedModel
+from art_ext.threat import ThreatModel
+
+DERIVED = frozenset({"n_examples", "robust_accuracy"})  # in the JSON for its readers, computed in the report
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackResult:
+    """What one attack achieved.
+
+    Args:
+        accuracy: share of all examples that are classified correctly under this attack, in [0, 1]; None after an error.
+        seconds: the attack's own time, without judging its examples.
+        forwards: examples passed forward through the network, per attacked example.
+        backwards: the same for backward passes.
+        n_failed: examples that the attack returned with NaN or infinity; the clean ones were judged instead.
+        n_projected: examples that it returned outside the threat model; their projections were judged instead.
+        error: why the attack did not run to its end, or None.
+    """
+
+    accuracy: float | None
+    seconds: float
+    forwards: float
+    backwards: float
+    n_failed: int = 0
+    n_projected: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RobustnessReport:
+    """The result of `evaluate`; ``print(report)`` shows a table.
+
+    Args:
+        clean_accuracy: without attack, in [0, 1].
+        survivors: bool (N,), on the CPU: classified correctly under every attack that ran.
+        attacks: result of each attack by label.
+        threat: the threat model.
+        suite: name of the suite, ``"custom"`` for a list.
+        seed: of all random choices.
+        eot: draws whose gradients native attacks averaged.
+        randomised: two passes over the same batch disagreed.
+        versions: of art_ext, torch, ART, numpy and Python.
+        device: where the network was.
+        precision: dtype of the network's weights.
+
+    Example:
+        >>> report = RobustnessReport(
+        ...     clean_accuracy=1.0, survivors=torch.tensor([True, False]), threat=ThreatModel("linf", 0.1),
+        ...     attacks={"FGSM": AttackResult(accuracy=0.5, seconds=0.1, forwards=1.0, backwards=1.0)},
+        ... )
+        >>> report.robust_accuracy
+        0.5
+        >>> RobustnessReport.from_json(report.to_json()).attacks["FGSM"].accuracy
+        0.5
+    """
+
+    clean_accuracy: float
+    survivors: Tensor
+    attacks: dict[str, AttackResult]
+    threat: ThreatModel
+    suite: str = "custom"
+    seed: int = 0
+    eot: int = 1
+    randomised: bool = False
+    versions: dict[str, str] | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples."""
+        return len(self.survivors)
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of examples that no attack broke; NaN, not a good number, where no attack ran to its end."""
+        if all(result.error for result in self.attacks.values()):
+            return nan
+        return self.survivors.sum().item() / self.n_examples
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as JSON, one line for each field; also written to ``path``, atomically, if given.
+
+        Raises:
+            OSError: ``path`` cannot be written; an older file there is untouched.
+        """
+        robust = None if isnan(self.robust_accuracy) else self.robust_accuracy
+        data: dict[str, Any] = {"n_examples": self.n_examples, "robust_accuracy": robust}
+        data |= {f.name: getattr(self, f.name) for f in fields(self)}
+        data["survivors"] = self.survivors.tolist()
+        data["attacks"] = {label: asdict(result) for label, result in self.attacks.items()}
+        data["threat"] = _threat_to_dict(self.threat)
+        lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.items())
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        if path is not None:
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | os.PathLike[str]) -> RobustnessReport:
+        """The report of a JSON text, or of a file that `to_json` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: not JSON, or not such a report; the message names the fields.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        data = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+        known = {f.name for f in fields(cls)} | DERIVED
+        if not isinstance(data, dict) or set(data) != known:
+            different = sorted(set(data) ^ known) if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"not a RobustnessReport of this version; missing or unknown: {different}")
+        data = {name: data[name] for name in known - DERIVED}
+        data["survivors"] = torch.tensor(data["survivors"], dtype=torch.bool)
+        data["attacks"] = {label: AttackResult(**result) for label, result in data["attacks"].items()}
+        data["threat"] = ThreatModel(**data["threat"])
+        return cls(**data)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Write a bar chart: clean, each attack, worst case. The format follows the suffix (``.png``, ``.svg``, …).
+
+        Raises:
+            OSError: ``path`` cannot be written.
+        """
+        bar_chart({"": self}, path)
+
+
+def environment(model: DefendedModel) -> dict[str, Any]:
+    """The fields of a report that say where and with what it was made."""
+    from art_ext import __version__
+
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    versions = {
+        "art_ext": __version__,
+        "torch": torch.__version__,
+        "art": version("adversarial-robustness-toolbox"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
+    return {"versions": versions, "device": device, "precision": str(dtype).removeprefix("torch.")}
+
+
+def _threat_to_dict(threat: ThreatModel) -> dict[str, Any]:
+    eps = threat.eps.tolist() if isinstance(threat.eps, Tensor) else threat.eps
+    return {"norm": threat.norm, "eps": eps, "clip": threat.clip}

@@ -1,0 +1,31 @@
+"""Training losses: pure functions of tensors, and the registry of losses the trainers know by name."""
+
+from art_ext.losses.alp import ALP, alp
+from art_ext.losses.base import LOSSES, FunctionLoss, Loss, LossOutput, get_loss, register
+from art_ext.losses.mail import MAIL, MAILMART, MAILTRADES, mail
+from art_ext.losses.mart import MART, mart
+from art_ext.losses.nmse import NMSE, nmse
+from art_ext.losses.pgd_at import PGDAT
+from art_ext.losses.trades import TRADES, trades
+
+__all__ = [
+    "ALP",
+    "LOSSES",
+    "MAIL",
+    "MAILMART",
+    "MAILTRADES",
+    "MART",
+    "NMSE",
+    "PGDAT",
+    "TRADES",
+    "FunctionLoss",
+    "Loss",
+    "LossOutput",
+    "alp",
+    "get_loss",
+    "mail",
+    "mart",
+    "nmse",
+    "register",
+    "trades",
+]

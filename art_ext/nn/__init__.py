@@ -1,0 +1,1 @@
+"""Parts of networks. Importing this package loads nothing; take each part from its own module."""

@@ -1,0 +1,41 @@
+"""Scores of logits, one number per example: what attacks maximise and losses are made of."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def ce(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy (PGD, FGSM)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def kl(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(p_clean ‖ p_adv) from the clean logits ``reference`` (TRADES)."""
+    return F.kl_div(logits.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
+def _best_other(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.scatter(1, y[:, None], float("-inf")).amax(1)
+
+
+def _of_class(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.gather(1, y[:, None]).squeeze(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Best wrong logit minus the true one (Carlini & Wagner 2017 without confidence): positive exactly when fooled."""
+    return _best_other(logits, y) - _of_class(logits, y)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce & Hein 2020): the margin over z₁ − z₃, invariant to shift and scale.
+
+    Raises:
+        ValueError: fewer than three classes, for which the ratio is not defined.
+    """
+    if logits.shape[1] < 3:
+        raise ValueError(f"objective 'dlr' needs at least 3 classes; the model has {logits.shape[1]}; use 'margin'")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2]).clamp(min=1e-12)

@@ -1,0 +1,235 @@
+"""Adversarial training with any registered loss, attack and averaging, as an ART `Trainer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.defences.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from art_ext.averaging import Averaging, get_averaging
+from art_ext.engine import EngineOptions, History, Run, Schedule, Task
+from art_ext.engine.batches import Batches, GeneratorBatches, TensorBatches
+from art_ext.engine.checkpoint import load_weights
+from art_ext.engine.loop import checkpoint_of
+from art_ext.engine.validation import Validation
+from art_ext.losses import Loss, get_loss
+from art_ext.model import DefendedModel, require_pytorch_classifier
+from art_ext.threat import ThreatModel
+from art_ext.trainers.inner import inner_attack
+from art_ext.validation import check_inputs, check_model_output
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class RobustTrainer(Trainer):
+    """Adversarial training of an ART classifier: an inner attack, a loss, an averaging, on tensors.
+
+    Trains the whole defense (PyTorch preprocessors with gradient, then the network) at the speed of the hardware: a
+    PGD-K step costs K forwards and K input-only backwards of the attack, and the loss's own. The classifier's optimizer
+    is used and advanced, its ART loss is not. After `fit` the network is in eval mode.
+
+    Args:
+        classifier: an ART `PyTorchClassifier` with an optimizer.
+        threat: norm, ε and valid range to train against.
+        loss: registered name (``"pgd-at"``, ``"nmse"``, ``"alp"``, ``"trades"``, ``"mart"``, ``"mail"``,
+            ``"mail-trades"``, ``"mail-mart"``), a `Loss`, or a function (logits, logits_adv, y) -> scalar.
+        steps: PGD steps of the inner attack.
+        step_size: on the scale of the inputs; default 2.5 · ε / steps.
+        attack: another inner attack: a function (model, x, y) -> x_adv on tensors, or an ART `EvasionAttack` (slow:
+            every batch travels through numpy). None for PGD with the loss's own objective and start.
+        averaging: None, ``"piat"``, ``"ema"``, ``"swa"`` or an object of `art_ext.averaging`.
+        **options: see `art_ext.engine.EngineOptions`.
+
+    Attributes:
+        history: figures of each epoch, see `art_ext.engine.History`.
+
+    Raises:
+        TypeError: not a `PyTorchClassifier`; an unknown option, loss, attack or averaging type.
+        ValueError: a value out of its range; a numpy-only preprocessor; clip values that contradict the threat model's.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+        >>> art_classifier = PyTorchClassifier(net, nn.CrossEntropyLoss(), (1, 2, 2), 2, optimizer=sgd, clip_values=(0, 1))
+        >>> trainer = RobustTrainer(art_classifier, threat=ThreatModel("linf", 0.1), loss="trades", progress=False)
+        >>> trainer.fit(np.random.rand(16, 1, 2, 2).astype("float32"), np.arange(16) % 2, nb_epochs=2, batch_size=8)
+        >>> len(trainer.history)
+        2
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        *,
+        threat: ThreatModel,
+        loss: str | Loss | Any = "pgd-at",
+        steps: int = 10,
+        step_size: float | None = None,
+        attack: Any = None,
+        averaging: str | Averaging | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(classifier)
+        require_pytorch_classifier(classifier)
+        _check_clip(classifier, threat)
+        self.threat = threat
+        self.loss = get_loss(loss)
+        self.options = EngineOptions.of(options)
+        self.averaging = get_averaging(averaging)
+        self.attack = inner_attack(attack, classifier, self.loss, threat, steps, step_size)
+        self.model = DefendedModel(classifier)
+        self.history = History()
+        self._run: Run | None = None
+
+    def fit(  # type: ignore[override]  # ART's own trainers name more than the base class too
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        validation_data: Arrays | None = None,
+        batch_size: int = 128,
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        *,
+        validation_split: float = 0.0,
+        scheduler_step: str = "auto",
+        shuffle: bool = True,
+    ) -> None:
+        """Train.
+
+        Args:
+            x: inputs (N, ...), float32 within the clip range; not modified.
+            y: labels, (N,) whole numbers or (N, C) one-hot.
+            validation_data: held-out (x, y) for the accuracies of each epoch and the choice of the best one.
+            batch_size: at least 1.
+            nb_epochs: at least 1.
+            scheduler: a PyTorch learning-rate scheduler on the classifier's optimizer.
+            validation_split: share of ``x`` to hold out instead of ``validation_data``, in [0, 1); drawn with the seed.
+            scheduler_step: ``"epoch"``, ``"batch"`` or ``"auto"``, see `art_ext.engine.Schedule`.
+            shuffle: draw a new order each epoch.
+
+        Raises:
+            ValueError: bad data or arguments; no optimizer; a single example for a network with BatchNorm.
+            NonFiniteLossError: the loss became NaN or infinite; the last finished epoch's weights are restored.
+        """
+        x, y = self._checked(x, y)
+        train, held_out = self._split(x, y, validation_data, validation_split)
+        _check_sizes(self.model, len(train[0]), batch_size, nb_epochs)
+        batches = TensorBatches(
+            *train,
+            batch_size=batch_size,
+            device=self.model.device,
+            shuffle=shuffle,
+            channels_last=self.options.channels_last,
+        )
+        self._train(batches, held_out, nb_epochs, Schedule(scheduler, scheduler_step))
+
+    def fit_generator(
+        self,
+        generator: Any,
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        *,
+        validation_data: Arrays | None = None,
+        scheduler_step: str = "auto",
+    ) -> None:
+        """Train on an ART `DataGenerator`, with its own order and batch size; arguments and errors as `fit`."""
+        _check_sizes(self.model, generator.size, generator.batch_size, nb_epochs)
+        held_out = None if validation_data is None else self._checked(*validation_data)
+        batches = GeneratorBatches(generator, self._checked, device=self.model.device)
+        self._train(batches, held_out, nb_epochs, Schedule(scheduler, scheduler_step))
+
+    def predict(self, x: np.ndarray, **kwargs: Any) -> np.ndarray:
+        """The classifier's predictions, as in ART."""
+        predictions: np.ndarray = self._classifier.predict(x, **kwargs)
+        return predictions
+
+    @property
+    def best(self) -> dict[str, torch.Tensor] | None:
+        """State dict of the network at the epoch of the best robust validation accuracy; None without validation."""
+        return None if self._run is None else self._run.best
+
+    def restore(self, which: str = "best") -> None:
+        """Put the weights of the ``"best"`` or ``"last"`` epoch of the latest `fit` into the classifier.
+
+        Needs a ``checkpoint_dir``; `art_ext.adapters.timm.timm_classifier` takes the same files as ``checkpoint=``.
+
+        Raises:
+            ValueError: no ``checkpoint_dir``, or another word.
+            FileNotFoundError: no such checkpoint.
+        """
+        if self.options.checkpoint_dir is None:
+            raise ValueError("restore needs a trainer with a checkpoint_dir")
+        load_weights(self.model.network, checkpoint_of(Path(self.options.checkpoint_dir), which))
+
+    def _train(self, batches: Batches, held_out: Arrays | None, epochs: int, schedule: Schedule) -> None:
+        optimizer = self._classifier.optimizer
+        if optimizer is None:
+            raise ValueError("the classifier has no optimizer: give PyTorchClassifier(..., optimizer=...)")
+        schedule.check(optimizer)
+        task = Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule)
+        self._run = Run(task, batches, self._validation(held_out, batches.batch_size), self.options)
+        self.history = self._run.history
+        self._run.train(epochs)
+
+    def _validation(self, held_out: Arrays | None, batch_size: int) -> Validation | None:
+        if held_out is None:
+            if self.options.early_stopping is not None:
+                raise ValueError("early_stopping needs validation_data or a validation_split")
+            return None
+        x, y = (torch.from_numpy(a).to(self.model.device) for a in held_out)
+        return Validation(x, y, self.threat, self.options.validation_steps, batch_size, self.options.seed)
+
+    def _checked(self, x: np.ndarray, y: np.ndarray) -> Arrays:
+        checked = check_inputs(
+            x,
+            y,
+            num_classes=self._classifier.nb_classes,
+            input_shape=self._classifier.input_shape,
+            clip=self.threat.clip,
+        )
+        check_model_output(self.model, checked[0][:8], num_classes=self._classifier.nb_classes)
+        return checked
+
+    def _split(
+        self, x: np.ndarray, y: np.ndarray, validation_data: Arrays | None, share: float
+    ) -> tuple[Arrays, Arrays | None]:
+        if not 0 <= share < 1:
+            raise ValueError(f"validation_split must be in [0, 1); got {share!r}")
+        if validation_data is not None:
+            if share:
+                raise ValueError("give validation_data or validation_split, not both")
+            return (x, y), self._checked(*validation_data)
+        if not share:
+            return (x, y), None
+        held = max(1, round(share * len(x)))
+        if held >= len(x):
+            raise ValueError(f"validation_split={share} leaves nothing of {len(x)} examples to train on")
+        order = np.random.default_rng(self.options.seed).permutation(len(x))
+        out, kept = np.sort(order[:held]), np.sort(order[held:])
+        return (x[kept], y[kept]), (x[out], y[out])
+
+
+def _check_sizes(model: nn.Module, examples: int, batch_size: int, epochs: int) -> None:
+    for name, value in (("batch_size", batch_size), ("nb_epochs", epochs)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
+    has_batchnorm = any(isinstance(m, _BatchNorm) for m in model.modules())
+    if has_batchnorm and min(examples, batch_size) == 1:
+        raise ValueError(
+            f"BatchNorm cannot train on batches of one example (x has {examples}, batch_size is {batch_size}); "
+            "use a batch_size of at least 2"
+        )
+
+
+def _check_clip(classifier: PyTorchClassifier, threat: ThreatModel) -> None:
+    if classifier.clip_values is None:
+        return
+    low, high = (float(np.min(classifier.clip_values[0])), float(np.max(classifier.clip_values[1])))
+    if threat.clip != (low, high):
+        raise ValueError(f"the classifier's clip_values are {(low, high)}, the threat model's clip is {threat.clip}")
