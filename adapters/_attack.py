@@ -12,7 +12,7 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_ext.evaluation.isolation import seeded
+from art_ext.isolation import seeded
 from art_ext.evaluation.runner import inspect
 from art_ext.model import DefendedModel, evaluating
 from art_ext.threat import ThreatModel

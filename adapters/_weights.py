@@ -56,19 +56,17 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str, nam
     state = _stripped(state, keep=model.state_dict().keys())
     target = model if state.keys() & {"mean", "std"} == {"mean", "std"} else model.get_submodule("model")
     own = target.state_dict()
+    misshapen = [k for k in own if k in state and state[k].shape != own[k].shape]
+    fitting = {k: v for k, v in state.items() if k not in misshapen}
+    result = target.load_state_dict(fitting, strict=False)  # knows that old checkpoints count no batches in BatchNorm
     problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "other shapes": [
-            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-            for k in own.keys() & state.keys()
-            if state[k].shape != own[k].shape
-        ],
+        "missing": [k for k in result.missing_keys if k not in misshapen],
+        "unexpected": result.unexpected_keys,
+        "other shapes": [f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}" for k in misshapen],
     }
     if any(problems.values()):
         told = "; ".join(f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(f"{source} does not fit the architecture {name!r}: {told}")
-    target.load_state_dict(state)
 
 
 def _stripped(state: Mapping[str, Tensor], keep: Any) -> dict[str, Tensor]:

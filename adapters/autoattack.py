@@ -140,7 +140,7 @@ class _Contiguous(nn.Module):
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(_ContiguousGradient.apply(x)).contiguous()  # type: ignore[no-untyped-call]
+        return self.model(_ContiguousGradient.apply(x)).contiguous()
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def timm_classifier(
     place = _device(device)
     network = _create(name, pretrained, num_classes, input_shape, timm_kwargs)
     _fit_stem(network, name, stem, input_shape, pretrained)
-    config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    config = resolve_model_data_config(network)
     channels = input_shape[0]
     model = Normalized(network, _spread(mean, config["mean"], channels), _spread(std, config["std"], channels))
     if checkpoint is not None:
@@ -140,7 +140,10 @@ def _spread(given: Sequence[float] | None, known: Sequence[float], channels: int
 def _device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(device.replace("gpu", "cuda"))
+    try:
+        place = torch.device(device.replace("gpu", "cuda"))
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'gpu', 'cuda', 'cuda:1' or 'mps'; got {device!r}") from error
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (place.index or 0) >= available.get(place.type, 0):
         raise ValueError(f"device {device!r} is not available here")

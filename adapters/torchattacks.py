@@ -87,21 +87,22 @@ class TorchattacksAttack(TensorAttack):
         self._build(DefendedModel(estimator))  # a wrong parameter is told here, not when it is this attack's turn
 
     def _parameters(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The attack's arguments: the caller's, then what threat, seed and number of classes imply."""
+        """The attack's arguments: the caller's, then what the threat model and the number of classes imply."""
         parameters = inspect.signature(self._factory).parameters
         try:
             inspect.signature(self._factory).bind(None, **given)
         except TypeError as error:
             known = ", ".join(list(parameters)[1:]) or "no parameters"
             raise TypeError(f"{self.label}: {error}; it takes {known}") from None
-        implied = {"seed": self.seed, "n_classes": self.estimator.nb_classes}
+        implied: dict[str, Any] = {"n_classes": self.estimator.nb_classes}
         if self.threat is not None:
             implied |= _from_threat(self._name, parameters, self.threat, given)
         return {k: v for k, v in implied.items() if k in parameters} | given
 
     def _build(self, model: DefendedModel) -> Any:
         """The attack on ``model``, made anew for each call because it remembers the device of its first day."""
-        attack = self._factory(model, **self.params)
+        seed = {"seed": self.seed} if "seed" in inspect.signature(self._factory).parameters else {}
+        attack = self._factory(model, **(seed | self.params))
         attack.set_device(model.device)
         classes = self.estimator.nb_classes
         if self.targeted:
@@ -149,8 +150,9 @@ def _from_threat(
     if own.lower() != threat.norm and ("norm" in given or "norm" not in parameters):
         raise ValueError(f"torchattacks {name} attacks in {own}; the threat model is {threat}")
     implied = {radius: threat.eps, "norm": {"linf": "Linf", "l2": "L2"}[threat.norm]}
-    if "alpha" in parameters:  # the default step belongs to the default radius
-        implied["alpha"] = parameters["alpha"].default * threat.eps / parameters[radius].default
+    step, own_radius = (parameters[p].default if p in parameters else None for p in ("alpha", radius))
+    if isinstance(step, float) and isinstance(own_radius, float):  # the default step belongs to the default radius
+        implied["alpha"] = step * threat.eps / own_radius
     return implied
 
 

@@ -23,7 +23,7 @@ BUFFER_MODES = ("interpolate", "current", "recalibrate")
 
 
 def interpolation_weight(epoch: int, a: float = 1, b: float = 10, cap: float = 0.99) -> float:
-    """PIAT's λ_n = min(cap, (n + a)/(n + b)): the share of the old weights kept after epoch ``n`` = 0, 1, 2, …
+    """PIAT's λ_n = min(cap, (n + a)/(n + b)): the share of the old weights kept after epoch ``n`` = 0, 1, 2 and so on.
 
     The paper asks for a weight that is small at first and grows toward one, with three hyper-parameters; this form and
     its values are a third party's.
@@ -91,9 +91,7 @@ class ParameterInterpolation(Averaging):
 
     feeds_back = True
 
-    def __init__(
-        self, schedule: float | Callable[[int], float] | None = None, *, buffers: str = "interpolate"
-    ) -> None:
+    def __init__(self, schedule: float | Callable[[int], float] | None = None, *, buffers: str = "interpolate") -> None:
         if buffers not in BUFFER_MODES:
             raise ValueError(f"buffers must be one of {', '.join(BUFFER_MODES)}; got {buffers!r}")
         self.schedule: Callable[[int], float]

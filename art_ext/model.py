@@ -13,6 +13,7 @@ from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from art.preprocessing.standardisation_mean_std.numpy import StandardisationMeanStd
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
+from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_std
 from torch import Tensor, nn
 
 
@@ -40,32 +41,32 @@ def frozen(module: nn.Module) -> Iterator[nn.Module]:
             p.requires_grad_(True)
 
 
-class _Standardise(nn.Module):
-    """ART's mean/std step with its constants kept on the device instead of copied there in each call."""
-
-    def __init__(self, mean: Any, std: Any) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - _along_channels(self.mean, x)) / _along_channels(self.std, x)
-
-
-def _along_channels(value: Tensor, x: Tensor) -> Tensor:
-    return value.view(-1, *(1,) * (x.ndim - 2)) if value.ndim == 1 else value
-
-
 class _ArtStep(nn.Module):
     """One ART PyTorch preprocessor inside the chain; autograd runs through its ``forward``."""
 
-    def __init__(self, preprocessor: PreprocessorPyTorch) -> None:
+    def __init__(self, preprocessor: Preprocessor) -> None:
         super().__init__()
         self.preprocessor = preprocessor  # itself an nn.Module in some ART classes, a plain object in others
 
     def forward(self, x: Tensor) -> Tensor:
         applies = self.preprocessor.apply_fit if self.training else self.preprocessor.apply_predict
-        return self.preprocessor.forward(x, None)[0] if applies else x
+        return self.act(x) if applies else x
+
+    def act(self, x: Tensor) -> Tensor:
+        return self.preprocessor.forward(x, None)[0]
+
+
+class _Standardise(_ArtStep):
+    """ART's mean/std step with its constants kept on the device instead of copied there in each call."""
+
+    def __init__(self, preprocessor: StandardisationMeanStd | StandardisationMeanStdPyTorch) -> None:
+        super().__init__(preprocessor)
+        self.register_buffer("mean", torch.as_tensor(preprocessor.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.as_tensor(preprocessor.std, dtype=torch.float32), persistent=False)
+
+    def act(self, x: Tensor) -> Tensor:
+        mean, std = broadcastable_mean_std(x, self.mean, self.std)
+        return (x - mean) / std
 
 
 class DefendedModel(nn.Module):
@@ -125,7 +126,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 def _torch_step(preprocessor: Preprocessor) -> nn.Module | None:
     if isinstance(preprocessor, StandardisationMeanStd | StandardisationMeanStdPyTorch):
         plain = not (preprocessor.mean != 0).any() and not (preprocessor.std != 1).any()
-        return None if plain else _Standardise(preprocessor.mean, preprocessor.std)
+        return None if plain else _Standardise(preprocessor)
     if isinstance(preprocessor, PreprocessorPyTorch):
         return _ArtStep(preprocessor)
     name = type(preprocessor).__name__

@@ -25,8 +25,17 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *(1,) * (like.ndim - 1))
 
 
+def _rows(x: Tensor) -> Tensor:
+    return x.flatten(1) if x.ndim > 1 else x[:, None]
+
+
 def _l2_norms(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return torch.linalg.vector_norm(_rows(x), dim=1)
+
+
+def _divisors(x: Tensor) -> Tensor:
+    """ℓ2 norms, bounded below where the squares would underflow: an example of zeros is divided by no zero."""
+    return per_example(_l2_norms(x).clamp_(min=torch.finfo(x.dtype).tiny ** 0.5), x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +45,11 @@ class ThreatModel:
     Args:
         norm: ``"linf"`` or ``"l2"``; ART's spellings ``np.inf``, ``"inf"`` and ``2`` are understood.
         eps: radius on the scale of the inputs (images: the [0, 1] scale, so ``8/255``); one number for all examples,
-            or one per example, shape (N,). Must be positive and finite; ``inf`` is allowed (an unbounded attacker).
+            or one per example, shape (N,). Must be positive; one number may be ``inf`` (an unbounded attacker).
         clip: lowest and highest valid input value, or None where inputs are not bounded (points in a plane).
 
     Raises:
-        ValueError: unknown norm, ε ≤ 0 or NaN, or an empty clip range.
+        ValueError: unknown norm, ε ≤ 0, infinite or NaN, or an empty clip range.
 
     Example:
         >>> threat = ThreatModel("linf", 8 / 255)
@@ -85,7 +94,9 @@ class ThreatModel:
         if isinstance(self.eps, float):
             return self.eps
         if len(self.eps) != len(x):
-            raise ValueError(f"eps has {len(self.eps)} values for {len(x)} examples; give one number or one per example")
+            raise ValueError(
+                f"eps has {len(self.eps)} values for {len(x)} examples; give one number or one per example"
+            )
         return per_example(self.eps.to(x), x)
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -104,20 +115,26 @@ class ThreatModel:
         """As `project`, in place and with the ``bounds(x)`` of an earlier call: what a loop wants."""
         if self.norm == "l2":
             delta = x_adv - x
-            scale = (self.radius(x) / per_example(_l2_norms(delta), x).clamp_(min=1e-12)).clamp(max=1.0)
+            scale = (self.radius(x) / _divisors(delta)).clamp(max=1.0)
             torch.addcmul(x, delta, scale, out=x_adv)
         return x_adv if bounds is None else torch.clamp(x_adv, *bounds, out=x_adv)
 
     def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A point drawn uniformly from the ball around ``x``, cut to the valid range."""
+        """A point drawn uniformly from the ball around ``x``, cut to the valid range.
+
+        Raises:
+            ValueError: ε is infinite.
+        """
         eps = self.radius(x)
+        if isinstance(eps, float) and eps == inf:
+            raise ValueError("eps is infinite, so no start is uniform in its ball; start at the inputs or near them")
         if self.norm == "linf":
             delta = torch.empty_like(x).uniform_(-1, 1, generator=generator).mul_(eps)
         else:
             delta = torch.empty_like(x).normal_(generator=generator)
             # a direction uniform on the sphere at radius u^(1/d): uniform in the volume of the ball
-            u = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype).pow_(1 / x[0].numel())
-            delta.mul_(per_example(u / _l2_norms(delta).clamp_(min=1e-12), x) * eps)
+            u = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype).pow_(1 / x.shape[1:].numel())
+            delta.mul_(per_example(u, x) / _divisors(delta) * eps)
         x_adv = delta.add_(x)
         return x_adv if self.clip is None else x_adv.clamp_(*self.clip)
 
@@ -125,12 +142,12 @@ class ThreatModel:
         """The unit step that raises a linear function most: the sign (ℓ∞), the gradient over its norm (ℓ2)."""
         if self.norm == "linf":
             return grad.sign()
-        return grad / per_example(_l2_norms(grad), grad).clamp_(min=1e-12)
+        return grad / _divisors(grad)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Size of each perturbation in this norm, shape (N,)."""
-        delta = (x_adv - x).flatten(1)
-        return delta.abs().amax(1) if self.norm == "linf" else _l2_norms(delta)
+        delta = x_adv - x
+        return _rows(delta).abs().amax(1) if self.norm == "linf" else _l2_norms(delta)
 
 
 def _canonical_norm(norm: Any) -> str:
@@ -144,10 +161,10 @@ def _canonical_eps(eps: Any) -> float | Tensor:
     if isinstance(eps, Tensor | np.ndarray | list | tuple):
         values = torch.as_tensor(eps, dtype=torch.float32)
         if values.ndim > 0:
-            if values.ndim != 1 or not bool((values > 0).all()):
-                raise ValueError(f"eps per example must be a vector of positive numbers; got shape {tuple(values.shape)}")
+            if values.ndim != 1 or not bool(((values > 0) & values.isfinite()).all()):
+                raise ValueError(f"eps per example must be a vector of positive, finite numbers; got {values}")
             return values
         eps = values.item()
-    if not float(eps) > 0:
-        raise ValueError(f"eps must be > 0 (on the scale of the inputs, e.g. 8/255); got {eps!r}")
+    if not 0 < float(eps) < inf:
+        raise ValueError(f"eps must be > 0 and finite (on the scale of the inputs, e.g. 8/255); got {eps!r}")
     return float(eps)

@@ -62,6 +62,7 @@ def test_digits_splits_are_disjoint_and_stratified() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_cifar10_mosaics_decode_to_the_official_bytes(data_dir: Path) -> None:
     if not (data_dir / "cifar10").is_dir():
         pytest.skip(f"no folder cifar10 in {data_dir}")

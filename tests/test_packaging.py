@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["tensorflow", "keras", "timm", "torchattacks", "pyautoattack", "matplotlib", "torchvision", "tensorboard"]
+HEAVY = ["tensorflow", "keras", "timm", "torchattacks", "pyautoattack", "matplotlib", "torchvision"]
 
 
 @pytest.fixture(scope="module")

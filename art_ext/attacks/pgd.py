@@ -67,8 +67,8 @@ def pgd(
         True
     """
     check_steps(steps=steps, restarts=restarts, eot=eot)
-    goal, start = get_objective(objective), _start_of(random_start)
-    size = 2.5 * threat.radius(x) / steps if step_size is None else _step_size(step_size, x)
+    goal, start, x = get_objective(objective), _start_of(random_start), x.detach()
+    size = _step_size(2.5 * threat.radius(x) / steps if step_size is None else step_size, x)
     with evaluating(model), frozen(model):
         target = _reference(model, x) if goal.on_reference else y
         best = _Best(x) if early_exit or track_best or restarts > 1 else None
@@ -211,6 +211,9 @@ def _begin(x: Tensor, threat: ThreatModel, start: str | None, generator: torch.G
 def _step_size(step_size: float | Tensor, x: Tensor) -> float | Tensor:
     if isinstance(step_size, Tensor) and step_size.ndim == 1:
         step_size = per_example(step_size.to(x), x)
-    if not bool((torch.as_tensor(step_size) > 0).all()):
-        raise ValueError(f"step_size must be > 0 (on the scale of the inputs, e.g. 2/255); got {step_size!r}")
+    values = torch.as_tensor(step_size)
+    if not bool(((values > 0) & values.isfinite()).all()):
+        raise ValueError(
+            f"step_size must be > 0 and finite (on the scale of the inputs, e.g. 2/255); got {step_size!r}"
+        )
     return step_size

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from math import ceil
+from operator import length_hint
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +19,7 @@ class Batches(Protocol):
     """Where the training loop gets its batches."""
 
     size: int
+    batch_size: int
 
     def per_epoch(self) -> int:
         """Batches in an epoch."""
@@ -55,21 +59,32 @@ class TensorBatches:
 
 
 class GeneratorBatches:
-    """An ART `DataGenerator`, whose batches arrive as numpy arrays; its own order, augmentation and batch size."""
+    """An ART `DataGenerator`, whose batches arrive as numpy arrays; its own order, augmentation and batch size.
+
+    ``check`` (x, y, trial=...) brings a batch into the one form; the first also goes through the model for a trial.
+    A batch of a single example is left out, as by `TensorBatches`.
+    """
 
     def __init__(self, generator: Any, check: Any, *, device: torch.device) -> None:
-        self._generator, self._check, self.device = generator, check, device
+        self._generator, self.device = generator, device
         self.size, self.batch_size = generator.size, generator.batch_size
+        self._stream = self._checked(check)
 
     def per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return max(1, self.size // self.batch_size)
+        """Batches in one pass over the data: what the generator says, else the incomplete last one counts too."""
+        known = getattr(self._generator, "batches_per_epoch", ceil(self.size / self.batch_size))
+        return max(1, length_hint(self._generator.iterator, known))
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the data."""
-        for _ in range(self.per_epoch()):
-            x, y = self._check(*self._generator.get_batch())
-            yield torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
+        for x, y in islice(self._stream, self.per_epoch()):
+            if len(y) > 1 or self.batch_size == 1:
+                yield torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
+
+    def _checked(self, check: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield check(*self._generator.get_batch(), trial=True)
+        while True:
+            yield check(*self._generator.get_batch(), trial=False)
 
 
 def fits(tensor: Tensor, device: torch.device) -> bool:

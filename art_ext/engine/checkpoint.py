@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from art_ext.averaging import snapshot
 from art_ext.files import atomic_write
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -27,7 +31,8 @@ def prepare_folder(folder: str | Path) -> Path:
             probe.write_bytes(b"")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise OSError(error.errno or errno.EIO, f"checkpoint_dir {folder} cannot be written: {error.strerror}") from error
+        message = f"checkpoint_dir {folder} cannot be written: {error.strerror}"
+        raise OSError(error.errno or errno.EIO, message) from error
     return folder
 
 
@@ -41,24 +46,29 @@ def save_weights(network: nn.Module, path: Path) -> None:
         save_model(network, str(temporary))
 
 
-def save_or_warn(network: nn.Module, path: Path) -> None:
-    """As `save_weights`, but a disk that fills up during a run is a warning: the weights are still in memory."""
+@contextmanager
+def or_warn(path: Path) -> Iterator[None]:
+    """Writing ``path`` during a run: a disk that fills up is a warning, what was to be written is still in memory."""
     try:
-        save_weights(network, path)
+        yield
     except Exception as error:  # safetensors wraps the system's errors in its own class
-        warnings.warn(f"checkpoint {path} could not be written ({error}); training goes on", stacklevel=2)
+        warnings.warn(f"{path} could not be written ({error}); training goes on", stacklevel=3)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Read a state dict that `save_weights` wrote into ``network``, in place.
+    """Read a state dict that `save_weights` wrote into ``network``, in place; after an error it is as it was.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the weights belong to another architecture.
+        ValueError: the weights belong to another architecture, or the file is broken.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    before = snapshot(network)
     try:
         load_model(network, str(path))
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {path} is not a whole safetensors file: {error}") from error
     except RuntimeError as error:
+        network.load_state_dict(before)  # load_model copies what fits before it refuses the rest
         raise ValueError(f"checkpoint {path} does not fit {type(network).__name__}: {error}") from error

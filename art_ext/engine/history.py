@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from art_ext.engine.checkpoint import or_warn
+from art_ext.files import atomic_write
+
 Row = dict[str, float]
 
 
 class History:
-    """One row of figures per epoch, appended to ``path`` as a JSON line when there is one.
+    """One row of figures per epoch, in ``path`` as a JSON line when there is one.
 
     Columns: ``epoch`` (from 1), ``lr``, ``loss``, ``train_robust`` (accuracy on the adversarial training batches),
     ``seconds``, ``images_per_second``, with a validation set ``clean`` and ``robust``, and the averaging's own.
@@ -35,11 +38,11 @@ class History:
         return len(self.rows)
 
     def append(self, row: Row) -> None:
-        """Add an epoch."""
+        """Add an epoch; where the file cannot be written, that is a warning, and the next epoch tries again."""
         self.rows.append(row)
         if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            with or_warn(self._path), atomic_write(self._path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
     def column(self, name: str) -> list[float]:
         """The values of one figure, in the order of the epochs that have it."""
@@ -76,4 +79,5 @@ def plot_histories(histories: dict[str, History], path: str | Path) -> None:
         axis.grid(alpha=0.3)
     if len(histories) > 1:
         axes[-1].legend(frameon=False, fontsize="small")
-    figure.savefig(Path(path), dpi=150)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 from art_ext.averaging import Averaging, copy_weights, cumulative_batchnorm, snapshot
 from art_ext.engine.augment import get_augmentation
 from art_ext.engine.batches import Batches
-from art_ext.engine.checkpoint import BEST, LAST, prepare_folder, save_or_warn
+from art_ext.engine.checkpoint import BEST, LAST, or_warn, prepare_folder, save_weights
 from art_ext.engine.history import History, Row
 from art_ext.engine.options import EngineOptions
 from art_ext.engine.precision import Compiled, InPrecision, resolve_precision, to_memory_format
-from art_ext.engine.progress import Bar, Meter
+from art_ext.engine.progress import Bar, Meter, require_finite
 from art_ext.engine.schedules import Schedule
 from art_ext.engine.validation import Validation
+from art_ext.isolation import seeded
 from art_ext.losses import Loss
 from art_ext.model import DefendedModel
 
@@ -56,7 +57,7 @@ class Run:
         self.net = self._prepare(task.model, options.compile)
 
     def train(self, epochs: int) -> History:
-        """Train for so many epochs; the network ends in eval mode with the averaged weights (the best ones on request)."""
+        """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights."""
         bar = Bar(epochs, self.batches.per_epoch(), self.options.progress and self.accelerator.is_main_process)
         with self._session():
             try:
@@ -78,6 +79,7 @@ class Run:
         for x, y in self._augmented():
             self._step(x, y, epoch / epochs, meter)
         row: Row = {"epoch": epoch + 1, "lr": lr, **meter.look()}
+        require_finite(self.task.model.network, epoch + 1, lr)
         row |= self.task.averaging.after_epoch(epoch, epochs, self._recalibrate)
         row |= self._validate(bar)
         self.task.schedule.after_epoch(row)
@@ -86,15 +88,20 @@ class Run:
     def _step(self, x: Tensor, y: Tensor, progress: float, meter: Meter) -> None:
         task = self.task
         x_adv = task.attack(self.net, x, y, self.random)
+        self._clear_gradients()
         out = task.loss.compute(self.net, x, x_adv, y, progress=progress)
         self.accelerator.backward(out.value)
         if self.options.grad_clip is not None:
             self.accelerator.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
         task.optimizer.step()
-        task.optimizer.zero_grad(set_to_none=True)
         task.averaging.after_step()
         task.schedule.after_batch()
         meter.add(out.value, out.logits_adv, y)
+
+    def _clear_gradients(self) -> None:
+        """Those of the step before, those that were there before the run, and those of weights no optimizer holds."""
+        self.task.model.zero_grad(set_to_none=True)
+        self.task.optimizer.zero_grad(set_to_none=True)
 
     def _augmented(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.batches.epoch(self.order):
@@ -112,15 +119,19 @@ class Run:
     def _record(self, row: Row) -> None:
         self.history.append(row)
         network = self.task.averaging.averaged()
-        self.last_good = snapshot(self.task.model.network)
+        self.last_good = snapshot(network)
         is_best = self.history.best("robust") is row
         if is_best:
-            self.best = snapshot(network)
+            self.best = self.last_good
         if self.folder is not None and self.accelerator.is_main_process:
-            save_or_warn(network, self.folder / LAST)
-            if is_best:
-                save_or_warn(network, self.folder / BEST)
-            self.history.plot(self.folder / "curves.png")
+            self._write(network, self.folder, is_best)
+
+    def _write(self, network: nn.Module, folder: Path, is_best: bool) -> None:
+        for name in (LAST, BEST) if is_best else (LAST,):
+            with or_warn(folder / name):
+                save_weights(network, folder / name)
+        with or_warn(folder / "curves.png"):
+            self.history.plot(folder / "curves.png")
 
     def _out_of_patience(self) -> bool:
         best = self.history.best("robust")
@@ -144,19 +155,18 @@ class Run:
         self.order = torch.Generator().manual_seed(seed)
         self.random = torch.Generator(self.device).manual_seed(seed)
         self.last_good = snapshot(network)
-        devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices):
-                torch.manual_seed(seed)  # dropout and the like draw from the global generator
+            with seeded(seed):  # dropout draws from torch's global generator, ART's attacks from numpy's
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
                 yield
         except FloatingPointError:
             network.load_state_dict(self.last_good)
+            self.task.optimizer.state.clear()  # its momentum is as spoilt as the weights were
             raise
         finally:
             to_memory_format(network, False)
-            self.task.optimizer.zero_grad(set_to_none=True)
+            self._clear_gradients()
             self.task.model.eval()
 
 

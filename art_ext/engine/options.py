@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from art_ext.attacks.pgd import check_steps
 from art_ext.engine.augment import Augmentation, get_augmentation
 from art_ext.engine.precision import PRECISIONS
 
@@ -53,10 +54,9 @@ class EngineOptions:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if self.grad_clip is not None and not self.grad_clip > 0:
             raise ValueError(f"grad_clip must be > 0, or None for no clipping; got {self.grad_clip!r}")
-        if self.validation_steps < 1:
-            raise ValueError(f"validation_steps must be at least 1; got {self.validation_steps!r}")
-        if self.early_stopping is not None and self.early_stopping < 1:
-            raise ValueError(f"early_stopping must be at least 1 epoch, or None; got {self.early_stopping!r}")
+        check_steps(validation_steps=self.validation_steps)
+        if self.early_stopping is not None:
+            check_steps(early_stopping=self.early_stopping)
         get_augmentation(self.augment)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively; emulation does not count, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name) for name in _CPU_BF16)
 
 
@@ -58,19 +59,19 @@ class Compiled(nn.Module):
     def __init__(self, model: nn.Module, batch_size: int) -> None:
         super().__init__()
         self.eager, self.batch_size = model, batch_size
-        self._fast = torch.compile(model)
+        self._fast: Any = torch.compile(model)
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """As the eager model."""
         if self._fast is None or len(x) != self.batch_size:
-            return self.eager(x)  # type: ignore[no-any-return]
+            return self.eager(x)
         try:
-            return self._fast(x)  # type: ignore[no-any-return]
+            return self._fast(x)
         except Exception as error:  # the compiler has no common base class; the eager model raises what is ours
             warnings.warn(f"torch.compile failed, going on without it: {_first_line(error)}", stacklevel=2)
             self._fast = None
-            return self.eager(x)  # type: ignore[no-any-return]
+            return self.eager(x)
 
 
 def _first_line(error: Exception) -> str:
@@ -79,4 +80,4 @@ def _first_line(error: Exception) -> str:
 
 def to_memory_format(model: nn.Module, channels_last: bool) -> None:
     """Lay the 4-D weights of ``model`` out in place; values and identities of its tensors do not change."""
-    model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -7,14 +7,30 @@ from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 READ_EVERY = 1.0  # seconds between two looks at the device; each one waits for it
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The training loss became NaN or infinite."""
+    """The training loss, or a weight, became NaN or infinite."""
+
+    def __init__(self, what: str, lr: float) -> None:
+        super().__init__(
+            f"{what}, learning rate {lr:g}; the weights of the last finished epoch are restored; a lower learning "
+            "rate, grad_clip or precision='fp32' may help"
+        )
+
+
+def require_finite(network: nn.Module, epoch: int, lr: float) -> None:
+    """Look at the weights after an epoch: what the last update spoilt, no loss has seen.
+
+    Raises:
+        NonFiniteLossError: a parameter is NaN or infinite.
+    """
+    if not all(bool(p.isfinite().all()) for p in network.parameters()):
+        raise NonFiniteLossError(f"weights are NaN or infinite after the updates of epoch {epoch}", lr)
 
 
 class Meter:
@@ -46,10 +62,7 @@ class Meter:
         losses = self._losses[: self.batch].tolist()
         for batch, loss in enumerate(losses, 1):
             if not math.isfinite(loss):
-                raise NonFiniteLossError(
-                    f"loss is {loss} at epoch {self.epoch}, batch {batch}, learning rate {self.lr:g}; the weights of the "
-                    "last finished epoch are restored; a lower learning rate, grad_clip or precision='fp32' may help"
-                )
+                raise NonFiniteLossError(f"loss is {loss} at epoch {self.epoch}, batch {batch}", self.lr)
         self._looked = monotonic()
         seconds = self._looked - self._began
         row = {

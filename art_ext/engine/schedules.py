@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ class Schedule:
     Args:
         scheduler: any PyTorch scheduler bound to the classifier's optimizer, or None.
         unit: ``"epoch"``, ``"batch"``, or ``"auto"``: per batch for ``OneCycleLR`` and ``CyclicLR``, else per epoch.
-            ``ReduceLROnPlateau`` gets the robust validation accuracy (the training loss without validation).
+            ``ReduceLROnPlateau`` gets the robust validation accuracy (in mode ``"min"`` one minus it), and without
+            validation the training loss (in mode ``"max"`` exp(−loss)).
 
     Raises:
         TypeError: not a scheduler.
@@ -34,8 +36,8 @@ class Schedule:
             raise ValueError(f"scheduler_step must be one of {', '.join(UNITS)}; got {self.unit!r}")
         if self.scheduler is None:
             return
-        if not callable(getattr(self.scheduler, "step", None)):
-            raise TypeError(f"scheduler must be a torch.optim.lr_scheduler; got {type(self.scheduler).__name__}")
+        if isinstance(self.scheduler, type) or not callable(getattr(self.scheduler, "step", None)):
+            raise TypeError(f"scheduler must be an object of torch.optim.lr_scheduler; got {self.scheduler!r}")
         if getattr(self.scheduler, "optimizer", optimizer) is not optimizer:
             raise ValueError("scheduler belongs to another optimizer than the classifier's")
 
@@ -52,10 +54,16 @@ class Schedule:
         if self.scheduler is None or self._per_batch():
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            better = row.get("robust", -row["loss"])
-            self.scheduler.step(better if self.scheduler.mode == "max" else -better)
+            self.scheduler.step(_judged(row, self.scheduler.mode))
         else:
             self.scheduler.step()
+
+
+def _judged(row: dict[str, float], mode: str) -> float:
+    """A figure ≥ 0 in either mode: below zero, the relative threshold takes a standstill for progress."""
+    if mode == "max":
+        return row["robust"] if "robust" in row else math.exp(-row["loss"])
+    return 1 - row["robust"] if "robust" in row else row["loss"]
 
 
 def piecewise_linear(optimizer: Optimizer, *, epochs: int, flat: float = 0.5, knee: float = 0.75) -> LambdaLR:

@@ -45,8 +45,6 @@ class Validation:
         return clean / len(self.y), robust / len(self.y)
 
     def _survivors(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> int:
-        x_adv = pgd(
-            model, x, y, threat=self.threat, steps=self.steps, early_exit=True, generator=generator
-        )
+        x_adv = pgd(model, x, y, threat=self.threat, steps=self.steps, early_exit=True, generator=generator)
         with torch.no_grad():
             return int((model(x_adv).argmax(1) == y).sum())

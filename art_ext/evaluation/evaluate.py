@@ -10,7 +10,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from art_ext.evaluation.isolation import derive_seed, keeping_gradients, seeded
+from art_ext.isolation import derive_seed, keeping_gradients, seeded
 from art_ext.evaluation.prepare import check_options, prepare
 from art_ext.evaluation.progress import ProgressBar
 from art_ext.evaluation.report import AttackResult, RobustnessReport, environment

@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.attacks.pgd import check_steps
-from art_ext.evaluation.isolation import seeded
+from art_ext.isolation import seeded
 from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels, ProbabilitiesWarning, check_images, check_inputs, check_model_output

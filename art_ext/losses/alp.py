@@ -26,7 +26,9 @@ def alp(logits: Tensor, logits_adv: Tensor) -> Tensor:
     return F.mse_loss(logits_adv, logits)
 
 
-@register("alp", "CE on clean and adversarial inputs + w · squared logit difference", paper="https://arxiv.org/abs/1803.06373")
+@register(
+    "alp", "CE on clean and adversarial inputs + w · squared logit difference", paper="https://arxiv.org/abs/1803.06373"
+)
 @dataclass(frozen=True, kw_only=True)
 class ALP(Loss):
     """Mean of CE over [clean; adversarial] + w · mean (z − z')².

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.scores import kl, margin
 from art_ext.losses.base import Loss, register
 from art_ext.losses.mart import boosted_ce, weighted_kl
+from art_ext.scores import kl, margin
 
 PAPER = "https://arxiv.org/abs/2106.07904"
 
@@ -21,9 +21,7 @@ def margin_weights(logits_adv: Tensor, y: Tensor, *, slope: float, bias: float, 
     return weights / weights.mean() if normalise else weights
 
 
-def mail(
-    logits_adv: Tensor, y: Tensor, *, slope: float = 10.0, bias: float = -0.5, normalise: bool = False
-) -> Tensor:
+def mail(logits_adv: Tensor, y: Tensor, *, slope: float = 10.0, bias: float = -0.5, normalise: bool = False) -> Tensor:
     """MAIL-AT: mean_i ω_i · CE(z'_i, y_i), the weight growing as the adversarial margin shrinks.
 
     Args:
@@ -56,7 +54,7 @@ class _Reweighted(Loss):
         return margin_weights(logits_adv, y, slope=self.slope, bias=self.bias, normalise=self.normalise)
 
 
-@register("mail", "CE on x′, reweighted by the adversarial margin (MAIL-AT)", paper=PAPER)
+@register("mail", "CE on x', reweighted by the adversarial margin (MAIL-AT)", paper=PAPER)
 @dataclass(frozen=True, kw_only=True)
 class MAIL(_Reweighted):
     """Mean ω · CE(z', y).
@@ -76,7 +74,7 @@ class MAILTRADES(_Reweighted):
     """CE(z, y) + β · mean ω · KL(p ‖ p').
 
     Args:
-        beta: 5, slope: 2, bias: 0, burn_in: 0.625 of the epochs (authors' code).
+        beta: 5, slope: 2, bias: 0, burn_in: 0.625 of the epochs (authors' code); normalise: as MAIL-AT.
     """
 
     objective: ClassVar[str] = "kl"
@@ -99,7 +97,7 @@ class MAILMART(_Reweighted):
     """Mean ω · boosted CE + β · the unweighted KL term of MART.
 
     Args:
-        beta: 5 and slope, bias, burn_in as MAIL-AT (authors' code).
+        beta: 5 and slope, bias, burn_in, normalise as MAIL-AT (authors' code).
     """
 
     forwards: ClassVar[str] = "separate"

@@ -43,7 +43,7 @@ def mart(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 5.0) ->
     return boosted_ce(logits_adv, y).mean() + beta * weighted_kl(logits, logits_adv, y).mean()
 
 
-@register("mart", "boosted CE on x′ + β · KL weighted by 1 − p_y", paper="https://openreview.net/forum?id=rklOg6EFwS")
+@register("mart", "boosted CE on x' + β · KL weighted by 1 − p_y", paper="https://openreview.net/forum?id=rklOg6EFwS")
 @dataclass(frozen=True, kw_only=True)
 class MART(Loss):
     """Boosted CE + β · weighted KL.

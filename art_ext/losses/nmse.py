@@ -36,7 +36,7 @@ def nmse(logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
     return (weight * distance.square().sum(1)).mean()
 
 
-@register("nmse", "CE on x′ + μ · NMSE between the normalised logits", paper="https://arxiv.org/abs/2511.00836")
+@register("nmse", "CE on x' + μ · NMSE between the normalised logits", paper="https://arxiv.org/abs/2511.00836")
 @dataclass(frozen=True, kw_only=True)
 class NMSE(Loss):
     """CE(z', y) + μ · NMSE(z, z', y).

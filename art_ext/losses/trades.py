@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.scores import kl
 from art_ext.losses.base import Loss, register
+from art_ext.scores import kl
 
 
 def trades(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
@@ -30,7 +30,7 @@ def trades(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) 
     return F.cross_entropy(logits, y) + beta * kl(logits_adv, logits).mean()
 
 
-@register("trades", "CE on x + β · KL(p ‖ p′)", paper="https://arxiv.org/abs/1901.08573")
+@register("trades", "CE on x + β · KL(p ‖ p')", paper="https://arxiv.org/abs/1901.08573")
 @dataclass(frozen=True, kw_only=True)
 class TRADES(Loss):
     """CE(z, y) + β · KL(p ‖ p'); its attack maximises the same divergence from a Gaussian start.

@@ -16,7 +16,7 @@ from art_ext.attacks import pgd
 from art_ext.attacks.pgd import check_steps
 from art_ext.engine.loop import InnerAttack
 from art_ext.losses import Loss
-from art_ext.model import evaluating
+from art_ext.model import evaluating, frozen
 from art_ext.threat import ThreatModel
 
 
@@ -80,7 +80,7 @@ def _function(
     *,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    with evaluating(model):
+    with evaluating(model), frozen(model):
         return attack(model, x, y).detach()
 
 
@@ -88,6 +88,6 @@ def _art(
     model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, attack: EvasionAttack, classes: int
 ) -> Tensor:
     one_hot = np.eye(classes, dtype=np.float32)[y.cpu().numpy()]
-    with evaluating(model):
+    with evaluating(model), frozen(model):  # ART's own backwards would go through the weights too
         x_adv = attack.generate(x.cpu().contiguous().numpy(), one_hot)
     return torch.from_numpy(x_adv).to(x)

@@ -14,7 +14,7 @@ from art_ext.trainers.robust import RobustTrainer
 
 
 class PIATTrainer(RobustTrainer):
-    """PIAT (https://arxiv.org/abs/2303.13955): adversarial training that starts each epoch from θ' = λ θ'_prev + (1−λ) θ.
+    """PIAT (https://arxiv.org/abs/2303.13955): each epoch of adversarial training starts from θ' = λ θ'_prev + (1−λ) θ.
 
     `RobustTrainer` with `ParameterInterpolation`, and NMSE as the loss unless another is named: the paper combines PIAT
     with any of them.

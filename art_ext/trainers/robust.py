@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from art.data_generators import DataGenerator
 from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
@@ -36,7 +38,7 @@ class RobustTrainer(Trainer):
 
     Args:
         classifier: an ART `PyTorchClassifier` with an optimizer.
-        threat: norm, ε and valid range to train against.
+        threat: norm, ε (one for all examples) and valid range to train against.
         loss: registered name (``"pgd-at"``, ``"nmse"``, ``"alp"``, ``"trades"``, ``"mart"``, ``"mail"``,
             ``"mail-trades"``, ``"mail-mart"``), a `Loss`, or a function (logits, logits_adv, y) -> scalar.
         steps: PGD steps of the inner attack.
@@ -56,7 +58,8 @@ class RobustTrainer(Trainer):
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
         >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
-        >>> art_classifier = PyTorchClassifier(net, nn.CrossEntropyLoss(), (1, 2, 2), 2, optimizer=sgd, clip_values=(0, 1))
+        >>> cross_entropy = nn.CrossEntropyLoss()
+        >>> art_classifier = PyTorchClassifier(net, cross_entropy, (1, 2, 2), 2, optimizer=sgd, clip_values=(0, 1))
         >>> trainer = RobustTrainer(art_classifier, threat=ThreatModel("linf", 0.1), loss="trades", progress=False)
         >>> trainer.fit(np.random.rand(16, 1, 2, 2).astype("float32"), np.arange(16) % 2, nb_epochs=2, batch_size=8)
         >>> len(trainer.history)
@@ -77,7 +80,7 @@ class RobustTrainer(Trainer):
     ) -> None:
         super().__init__(classifier)
         require_pytorch_classifier(classifier)
-        _check_clip(classifier, threat)
+        _check_threat(classifier, threat)
         self.threat = threat
         self.loss = get_loss(loss)
         self.options = EngineOptions.of(options)
@@ -87,7 +90,7 @@ class RobustTrainer(Trainer):
         self.history = History()
         self._run: Run | None = None
 
-    def fit(  # type: ignore[override]  # ART's own trainers name more than the base class too
+    def fit(
         self,
         x: np.ndarray,
         y: np.ndarray,
@@ -139,6 +142,7 @@ class RobustTrainer(Trainer):
         scheduler_step: str = "auto",
     ) -> None:
         """Train on an ART `DataGenerator`, with its own order and batch size; arguments and errors as `fit`."""
+        _check_generator(generator)
         _check_sizes(self.model, generator.size, generator.batch_size, nb_epochs)
         held_out = None if validation_data is None else self._checked(*validation_data)
         batches = GeneratorBatches(generator, self._checked, device=self.model.device)
@@ -179,13 +183,14 @@ class RobustTrainer(Trainer):
 
     def _validation(self, held_out: Arrays | None, batch_size: int) -> Validation | None:
         if held_out is None:
-            if self.options.early_stopping is not None:
-                raise ValueError("early_stopping needs validation_data or a validation_split")
+            for name in ("early_stopping", "restore_best"):
+                if getattr(self.options, name):
+                    raise ValueError(f"{name} needs validation_data or a validation_split")
             return None
         x, y = (torch.from_numpy(a).to(self.model.device) for a in held_out)
         return Validation(x, y, self.threat, self.options.validation_steps, batch_size, self.options.seed)
 
-    def _checked(self, x: np.ndarray, y: np.ndarray) -> Arrays:
+    def _checked(self, x: np.ndarray, y: np.ndarray, *, trial: bool = True) -> Arrays:
         checked = check_inputs(
             x,
             y,
@@ -193,7 +198,8 @@ class RobustTrainer(Trainer):
             input_shape=self._classifier.input_shape,
             clip=self.threat.clip,
         )
-        check_model_output(self.model, checked[0][:8], num_classes=self._classifier.nb_classes)
+        if trial:
+            check_model_output(self.model, checked[0][:8], num_classes=self._classifier.nb_classes, stacklevel=4)
         return checked
 
     def _split(
@@ -227,9 +233,20 @@ def _check_sizes(model: nn.Module, examples: int, batch_size: int, epochs: int) 
         )
 
 
-def _check_clip(classifier: PyTorchClassifier, threat: ThreatModel) -> None:
+def _check_generator(generator: Any) -> None:
+    if not isinstance(generator, DataGenerator):
+        raise TypeError(f"generator must be an art.data_generators.DataGenerator; got {type(generator).__name__}")
+    if generator.size is None:
+        raise ValueError("generator must know the size of its data set; give its constructor a size")
+
+
+def _check_threat(classifier: PyTorchClassifier, threat: Any) -> None:
+    if not isinstance(threat, ThreatModel):
+        raise TypeError(f"threat must be a ThreatModel, e.g. ThreatModel('linf', 8/255); got {threat!r}")
+    if not isinstance(threat.eps, float) or not isfinite(threat.eps):
+        raise ValueError(f"eps must be one finite number for all training examples; got {threat.eps}")
     if classifier.clip_values is None:
         return
     low, high = (float(np.min(classifier.clip_values[0])), float(np.max(classifier.clip_values[1])))
-    if threat.clip != (low, high):
+    if threat.clip is None or not np.allclose(threat.clip, (low, high), rtol=1e-6):  # ART keeps them in float32
         raise ValueError(f"the classifier's clip_values are {(low, high)}, the threat model's clip is {threat.clip}")

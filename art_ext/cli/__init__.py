@@ -1,0 +1,18 @@
+"""The command ``art-ext``: one file per verb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+DESCRIPTION = "Adversarial training and robustness evaluation for the Adversarial Robustness Toolbox."
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, or with the process's own."""
+    from jsonargparse import auto_cli
+
+    from art_ext.cli.list import list_registered
+    from art_ext.cli.quickstart import quickstart
+
+    verbs = {"quickstart": quickstart, "list": list_registered}
+    auto_cli(verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION)

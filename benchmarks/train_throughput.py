@@ -1,0 +1,244 @@
+"""Training speed and memory: ours against ART's trainers, a torchattacks loop, and the limit of the hardware.
+
+PGD-10 adversarial training of three networks on random images. All contestants of a network train in turn in one
+process, several rounds; the figures are medians, and ratios are taken within each round. The limit is the time that the
+convolutions and matrix products of 11 forwards, 10 input-only backwards and 1 full backward take at the rate at which
+the same layers run alone, forward, in the same number format in the same run. Memory is the growth of the resident set
+over the finished imports, one process per contestant.
+
+    python benchmarks/train_throughput.py --out DIR [--networks resnet18 cnn vit] [--rounds 5] [--precision auto]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.evasion import ProjectedGradientDescent
+from art.defences.trainer import AdversarialTrainerMadryPGD, AdversarialTrainerTRADESPyTorch
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+
+from art_ext import RobustTrainer, ThreatModel
+from art_ext.adapters.timm import timm_classifier
+from art_ext.engine.precision import resolve_precision
+from art_ext.files import atomic_write
+
+EPS, STEP, STEPS = 8 / 255, 2 / 255, 10
+Round = Callable[[np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Network:
+    timm_name: str
+    shape: tuple[int, int, int]
+    batch: int
+    batches: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def classifier(self) -> PyTorchClassifier:
+        torch.manual_seed(0)
+        optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
+        return timm_classifier(
+            self.timm_name, num_classes=10, input_shape=self.shape, optimizer=optimizer, **self.options
+        )
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        n = self.batch * self.batches
+        return np.random.default_rng(0).random((n, *self.shape), np.float32), np.arange(n) % 10
+
+
+NETWORKS = {
+    "resnet18": Network("resnet18", (3, 32, 32), 64, 2),
+    "cnn": Network("small_cnn", (1, 28, 28), 128, 8),
+    "vit": Network("vit_tiny_patch16_224", (3, 32, 32), 64, 2, {"patch_size": 4}),
+}
+
+
+def ours(network: Network, precision: str) -> Round:
+    threat = ThreatModel("linf", EPS)
+    trainer = RobustTrainer(
+        network.classifier(), threat=threat, steps=STEPS, step_size=STEP, precision=precision, progress=False
+    )
+    return lambda x, y: trainer.fit(x, y, batch_size=network.batch, nb_epochs=1)
+
+
+def art_madry(network: Network, precision: str) -> Round:
+    trainer = AdversarialTrainerMadryPGD(
+        network.classifier(), nb_epochs=1, batch_size=network.batch, eps=EPS, eps_step=STEP, max_iter=STEPS
+    )
+    return lambda x, y: trainer.fit(x, y)
+
+
+def art_trades(network: Network, precision: str) -> Round:
+    classifier = network.classifier()
+    attack = ProjectedGradientDescent(
+        classifier, eps=EPS, eps_step=STEP, max_iter=STEPS, num_random_init=1, batch_size=network.batch, verbose=False
+    )
+    trainer = AdversarialTrainerTRADESPyTorch(classifier, attack, beta=6.0)
+    return lambda x, y: trainer.fit(x, y, batch_size=network.batch, nb_epochs=1)
+
+
+def torchattacks_loop(network: Network, precision: str) -> Round:
+    import torchattacks
+
+    classifier = network.classifier()
+    model, optimizer = classifier.model, classifier.optimizer
+    attack = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=STEPS)
+
+    def run(x: np.ndarray, y: np.ndarray) -> None:
+        for images, labels in zip(torch.from_numpy(x).split(network.batch), torch.from_numpy(y).split(network.batch)):
+            images, labels = images.to(classifier.device), labels.to(classifier.device)
+            model.eval()
+            adversarial = attack(images, labels)
+            model.train()
+            loss = nn.functional.cross_entropy(model(adversarial), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return run
+
+
+CONTESTANTS: dict[str, Callable[[Network, str], Round]] = {
+    "art_ext": ours,
+    "art_ext fp32": lambda network, _: ours(network, "fp32"),
+    "ART Madry PGD": art_madry,
+    "ART TRADES": art_trades,
+    "torchattacks loop": torchattacks_loop,
+}
+
+
+def limit_seconds(network: Network, precision: str) -> dict[str, float]:
+    """Seconds per batch of the convolutions and matrix products alone, at the rate of their isolated forwards."""
+    classifier = network.classifier()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    layers: list[tuple[nn.Module, torch.Size]] = []
+    hooks = [
+        m.register_forward_hook(lambda module, args, _: layers.append((module, args[0].shape)))
+        for m in classifier.model.modules()
+        if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
+    with torch.no_grad():
+        classifier.model(torch.rand(network.batch, *network.shape, device=classifier.device))
+    for hook in hooks:
+        hook.remove()
+    flops = seconds = 0.0
+    for module, shape in layers:
+        isolated, x = module.to(dtype), torch.rand(shape, device=classifier.device, dtype=dtype)
+        if x.ndim == 4:
+            isolated, x = isolated.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            flops += 2 * module.weight.numel() * isolated(x).numel() / module.weight.shape[0]
+            seconds += median(timed(lambda: isolated(x)) for _ in range(7))
+    rate = flops / seconds
+    # forward: 1; input-only backward: 1; full backward: 2
+    return {"seconds": (11 + 10 + 2) * flops / rate, "gflops_per_second": rate / 1e9, "gflop_forward": flops / 1e9}
+
+
+def timed(call: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter() - began
+
+
+def measure(name: str, rounds: int, precision: str) -> dict[str, Any]:
+    network = NETWORKS[name]
+    x, y = network.data()
+    contestants = {label: build(network, precision) for label, build in CONTESTANTS.items()}
+    times: dict[str, list[float]] = {label: [] for label in [*contestants, "limit"]}
+    for number in range(rounds + 1):
+        seconds = {label: timed(lambda: run(x, y)) / network.batches for label, run in contestants.items()}  # noqa: B023
+        limit = limit_seconds(network, precision)
+        print(f"{name} round {number}: " + ", ".join(f"{k} {v:.2f} s" for k, v in seconds.items()), flush=True)
+        if number:  # the first warms up
+            for label, value in (seconds | {"limit": limit["seconds"]}).items():
+                times[label].append(value)
+    return {
+        "batch": network.batch,
+        "seconds_per_batch": {label: median(values) for label, values in times.items()},
+        "ratio_to_art_ext": {k: median(a / b for a, b in zip(v, times["art_ext"])) for k, v in times.items()},
+        "share_of_limit": median(a / b for a, b in zip(times["limit"], times["art_ext"])),
+        "limit": limit,
+        "rounds": times,
+        "memory_mib": {label: memory(name, label, precision) for label in CONTESTANTS},
+    }
+
+
+def memory(name: str, label: str, precision: str) -> float:
+    command = [sys.executable, __file__, "--memory-of", name, label, "--precision", precision]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def resident_growth(name: str, label: str, precision: str) -> float:
+    network = NETWORKS[name]
+    x, y = network.data()
+    run = CONTESTANTS[label](network, precision)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(x, y)
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = []
+    for name, result in results["networks"].items():
+        lines += [
+            f"\n**{name}**, batch {result['batch']}: {100 * result['share_of_limit']:.0f} % of the limit "
+            f"({result['limit']['gflops_per_second']:.0f} GFLOP/s)\n",
+            "| | seconds per batch | times art_ext's | peak memory, MiB |",
+            "|---|---|---|---|",
+        ]
+        for label, seconds in result["seconds_per_batch"].items():
+            memory_used = f"{result['memory_mib'][label]:.0f}" if label in result["memory_mib"] else ""
+            lines.append(f"| {label} | {seconds:.3f} | {result['ratio_to_art_ext'][label]:.2f} | {memory_used} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = resolve_precision(args.precision, device)
+    if args.memory_of:
+        print(resident_growth(*args.memory_of, precision))
+        return
+    machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device.type,
+               "machine": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()}
+    results = {"precision": precision, **machine, "networks": {}}
+    for name in args.networks:
+        results["networks"][name] = measure(name, args.rounds, precision)
+    print(table(results))
+    if args.out:
+        with atomic_write(args.out / "train_throughput.json") as temporary:
+            temporary.write_text(json.dumps(results, indent=1))
+        with atomic_write(args.out / "train_throughput.md") as temporary:
+            temporary.write_text(table(results))
+
+
+if __name__ == "__main__":
+    main()
