@@ -104,7 +104,9 @@ class DefendedModel(nn.Module):
         for step in self.steps:
             x = step(x)
         logits: Tensor = self.network(x)
-        return logits if logits.dtype == torch.float64 else logits.float()
+        if not isinstance(logits, Tensor) or logits.dtype == torch.float64:
+            return logits  # whoever asked for logits says what is wrong with a tuple
+        return logits.float()
 
     def around(self, network: nn.Module) -> DefendedModel:
         """The same preprocessors around another network (an average of this one, say)."""

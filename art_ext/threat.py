@@ -45,7 +45,7 @@ class ThreatModel:
     Args:
         norm: ``"linf"`` or ``"l2"``; ART's spellings ``np.inf``, ``"inf"`` and ``2`` are understood.
         eps: radius on the scale of the inputs (images: the [0, 1] scale, so ``8/255``); one number for all examples,
-            or one per example, shape (N,). Must be positive; one number may be ``inf`` (an unbounded attacker).
+            or one per example, shape (N,). Must be positive and finite.
         clip: lowest and highest valid input value, or None where inputs are not bounded (points in a plane).
 
     Raises:
@@ -120,14 +120,8 @@ class ThreatModel:
         return x_adv if bounds is None else torch.clamp(x_adv, *bounds, out=x_adv)
 
     def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A point drawn uniformly from the ball around ``x``, cut to the valid range.
-
-        Raises:
-            ValueError: ε is infinite.
-        """
+        """A point drawn uniformly from the ball around ``x``, cut to the valid range."""
         eps = self.radius(x)
-        if isinstance(eps, float) and eps == inf:
-            raise ValueError("eps is infinite, so no start is uniform in its ball; start at the inputs or near them")
         if self.norm == "linf":
             delta = torch.empty_like(x).uniform_(-1, 1, generator=generator).mul_(eps)
         else:

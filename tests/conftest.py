@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 DATA_VARIABLE = "ART_EXT_DATA"
@@ -67,6 +68,20 @@ def conv_model() -> nn.Module:
 def mlp_model() -> nn.Module:
     """A multilayer perceptron of points in the plane into 2 classes."""
     return seeded(lambda: nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2)))
+
+
+@pytest.fixture
+def trainable() -> Callable[..., PyTorchClassifier]:
+    """Makes an ART classifier with SGD of a network, by default one of 3×8×8 images in [0, 1] into 4 classes."""
+
+    def make(
+        net: nn.Module, shape: tuple[int, ...] = (3, 8, 8), classes: int = 4, *, lr: float = 0.1, **options: object
+    ) -> PyTorchClassifier:
+        sgd = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+        given = {"clip_values": (0.0, 1.0), "optimizer": sgd, "preprocessing": None} | options
+        return PyTorchClassifier(net, nn.CrossEntropyLoss(), shape, classes, **given)
+
+    return make
 
 
 @pytest.fixture

@@ -60,8 +60,7 @@ def assert_inside(threat: ThreatModel, x_adv: Tensor, x: Tensor) -> None:
     radius = torch.as_tensor(threat.eps).expand(len(x))
     assert (threat.distance(x_adv, x) <= radius + ROUNDING).all()
     if threat.clip is not None:
-        assert x_adv.min() >= threat.clip[0]
-        assert x_adv.max() <= threat.clip[1]
+        assert torch.equal(x_adv, x_adv.clamp(*threat.clip))
 
 
 # Projection
@@ -309,15 +308,6 @@ def test_per_example_gives_each_example_its_own_value(shape):
     assert torch.equal(per_example(values, torch.zeros(shape)).expand(shape), expected)
 
 
-def test_an_unbounded_attacker_may_go_anywhere_in_the_range():
-    x = uniform((4, 3))
-    for norm in NORMS:
-        threat = ThreatModel(norm, inf)
-        assert torch.equal(threat.project(torch.full_like(x, 9.0), x), torch.ones_like(x))
-        with pytest.raises(ValueError, match="eps is infinite"):
-            threat.random_start(x)
-
-
 def test_it_cannot_be_changed():
     with pytest.raises(AttributeError):
         ThreatModel("linf", 0.1).eps = 0.2  # type: ignore[misc]
@@ -326,9 +316,10 @@ def test_it_cannot_be_changed():
 BAD = {
     "unknown norm": (("l1", 0.1), "norm must be one of linf, l2; got 'l1'"),
     "norm of a number": ((1, 0.1), "norm must be one of linf, l2; got 1"),
-    "eps zero": (("linf", 0.0), r"eps must be > 0 \(on the scale of the inputs, e.g. 8/255\); got 0.0"),
+    "eps zero": (("linf", 0.0), r"eps must be > 0 and finite \(on the scale of the inputs, e.g. 8/255\); got 0.0"),
     "eps negative": (("l2", -1.0), "eps must be > 0"),
     "eps NaN": (("linf", nan), "eps must be > 0"),
+    "eps infinite": (("linf", inf), "eps must be > 0 and finite"),
     "eps scalar tensor": (("linf", torch.tensor(-1.0)), "eps must be > 0"),
     "one eps zero": (("linf", [0.1, 0.0]), "eps per example must be a vector of positive, finite numbers"),
     "one eps NaN": (("linf", [0.1, nan]), "eps per example must be a vector of positive, finite numbers"),

@@ -11,8 +11,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, or with the process's own."""
     from jsonargparse import auto_cli
 
-    from art_ext.cli.list import list_registered
+    from art_ext.cli.listing import list_registered
     from art_ext.cli.quickstart import quickstart
 
     verbs = {"quickstart": quickstart, "list": list_registered}
-    auto_cli(verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION)
+    auto_cli(verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION, allow_abbrev=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -88,7 +90,7 @@ def _classifier(seed: int) -> PyTorchClassifier:
             "small_cnn",
             num_classes=10,
             input_shape=(1, 28, 28),
-            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4),
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
         )
 
 
@@ -110,7 +112,8 @@ def _epoch_by_epoch(
     with seeded(lesson.seed):
         for epoch in range(1, lesson.epochs + 1):
             began = perf_counter()
-            fit(*lesson.train)
+            with redirect_stderr(StringIO()):  # ART shows bars of its own for every single epoch
+                fit(*lesson.train)
             total += perf_counter() - began
             clean, robust = validation.accuracies(classifier.model)
             history.append({"epoch": epoch, "clean": clean, "robust": robust})

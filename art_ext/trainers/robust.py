@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -243,8 +242,8 @@ def _check_generator(generator: Any) -> None:
 def _check_threat(classifier: PyTorchClassifier, threat: Any) -> None:
     if not isinstance(threat, ThreatModel):
         raise TypeError(f"threat must be a ThreatModel, e.g. ThreatModel('linf', 8/255); got {threat!r}")
-    if not isinstance(threat.eps, float) or not isfinite(threat.eps):
-        raise ValueError(f"eps must be one finite number for all training examples; got {threat.eps}")
+    if not isinstance(threat.eps, float):
+        raise ValueError(f"eps must be one number for all training examples; got {len(threat.eps)}, one per example")
     if classifier.clip_values is None:
         return
     low, high = (float(np.min(classifier.clip_values[0])), float(np.max(classifier.clip_values[1])))

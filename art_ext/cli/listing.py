@@ -7,16 +7,26 @@ from typing import Literal
 Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations"]
 
 
-def list_registered(kind: Kind) -> None:
+def list_registered(kind: Kind, markdown: bool = False) -> None:
     """Print the names that trainers, attacks and evaluation know, one per line with its description.
 
     Args:
         kind: what to list.
+        markdown: as the rows of a table.
     """
+    print("\n".join(markdown_rows(kind) if markdown else aligned_rows(kind)))
+
+
+def aligned_rows(kind: Kind) -> list[str]:
+    """The entries in two columns."""
     lines = registered(kind)
     width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        print(f"{name:<{width}}  {text}".rstrip())
+    return [f"{name:<{width}}  {text}".rstrip() for name, text in lines]
+
+
+def markdown_rows(kind: Kind) -> list[str]:
+    """The entries as rows of a Markdown table; the README's tables are these."""
+    return [f"| `{name}` | {text} |" for name, text in registered(kind)]
 
 
 def registered(kind: Kind) -> list[tuple[str, str]]:
@@ -29,7 +39,7 @@ def registered(kind: Kind) -> list[tuple[str, str]]:
     from art_ext.losses import LOSSES
 
     if kind == "losses":
-        return [(name, f"{loss.description} ({loss.paper})") for name, loss in LOSSES.items()]
+        return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
     if kind in ("averagings", "augmentations"):
         documented = AVERAGINGS if kind == "averagings" else AUGMENTATIONS
         return [(name, (entry.__doc__ or "").partition("\n")[0]) for name, entry in documented.items()]
