@@ -12,8 +12,8 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_ext.isolation import seeded
 from art_ext.evaluation.runner import inspect
+from art_ext.isolation import seeded
 from art_ext.model import DefendedModel, evaluating
 from art_ext.threat import ThreatModel
 from art_ext.validation import check_images, check_labels

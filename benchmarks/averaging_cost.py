@@ -1,6 +1,6 @@
 """What weight averaging costs: its share of an epoch of PGD-10 training on CIFAR-10 (391 batches of 128).
 
-    python benchmarks/averaging_cost.py [--network resnet18] [--out FILE.json]
+python benchmarks/averaging_cost.py [--network resnet18] [--out FILE.json]
 """
 
 from __future__ import annotations

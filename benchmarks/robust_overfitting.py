@@ -83,7 +83,13 @@ def train(run: str, seed: int, epochs: int, data: tuple[np.ndarray, ...], compil
     target = classifier(seed)
     averaging = {"pgd-at": WatchedEMA(0.999), "nmse": None}.get(run, ParameterInterpolation())
     trainer = RobustTrainer(
-        target, threat=THREAT, loss=LOSS[run], steps=5, step_size=2 / 255, averaging=averaging, seed=seed,
+        target,
+        threat=THREAT,
+        loss=LOSS[run],
+        steps=5,
+        step_size=2 / 255,
+        averaging=averaging,
+        seed=seed,
         compile=compiled,
     )
     milestones = [round(0.6 * epochs), round(0.85 * epochs)]
@@ -97,7 +103,9 @@ def train(run: str, seed: int, epochs: int, data: tuple[np.ndarray, ...], compil
     return target, kept
 
 
-def judge_epochs(target: PyTorchClassifier, epochs: list[Any], held_out: tuple[np.ndarray, ...], seed: int) -> KeepEpochs:
+def judge_epochs(
+    target: PyTorchClassifier, epochs: list[Any], held_out: tuple[np.ndarray, ...], seed: int
+) -> KeepEpochs:
     x, y = (torch.from_numpy(a) for a in held_out)
     validation, history = Validation(x, y, THREAT, 10, 128, seed), History()
     for epoch, weights in enumerate(epochs, 1):
@@ -109,7 +117,9 @@ def judge_epochs(target: PyTorchClassifier, epochs: list[Any], held_out: tuple[n
     return KeepEpochs(history.rows, epochs[int(best["epoch"]) - 1], epochs[-1])
 
 
-def cell(method: str, seed: int, target: PyTorchClassifier, kept: KeepEpochs, data: tuple[np.ndarray, ...]) -> dict[str, Any]:
+def cell(
+    method: str, seed: int, target: PyTorchClassifier, kept: KeepEpochs, data: tuple[np.ndarray, ...]
+) -> dict[str, Any]:
     result: dict[str, Any] = {"method": method, "seed": seed, "epochs": kept.rows}
     for name, weights in (("best", kept.best), ("final", kept.final)):
         target.model.load_state_dict(weights)
@@ -150,7 +160,9 @@ def figures(result: dict[str, Any]) -> dict[str, float]:
 def table(args: argparse.Namespace) -> None:
     cells = {m: [json.loads(p.read_text()) for p in sorted(args.out.glob(f"{m}-seed*.json"))] for m in LABELS}
     rows = {m: [figures(c) for c in found] for m, found in cells.items() if found}
-    summary = {m: {k: spread([r[k] for r in found]) for k in found[0]} | {"seeds": len(found)} for m, found in rows.items()}
+    summary = {
+        m: {k: spread([r[k] for r in found]) for k in found[0]} | {"seeds": len(found)} for m, found in rows.items()
+    }
     with atomic_write(args.out / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1))
     columns = list(next(iter(rows.values()))[0])

@@ -100,8 +100,8 @@ def torchattacks_loop(network: Network, precision: str) -> Round:
     attack = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=STEPS)
 
     def run(x: np.ndarray, y: np.ndarray) -> None:
-        for images, labels in zip(torch.from_numpy(x).split(network.batch), torch.from_numpy(y).split(network.batch)):
-            images, labels = images.to(classifier.device), labels.to(classifier.device)
+        batches = (torch.from_numpy(a).to(classifier.device).split(network.batch) for a in (x, y))
+        for images, labels in zip(*batches, strict=True):
             model.eval()
             adversarial = attack(images, labels)
             model.train()
@@ -144,7 +144,7 @@ def limit_seconds(network: Network, precision: str) -> dict[str, float]:
             isolated, x = isolated.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
         with torch.no_grad():
             flops += 2 * module.weight.numel() * isolated(x).numel() / module.weight.shape[0]
-            seconds += median(timed(lambda: isolated(x)) for _ in range(7))
+            seconds += median(timed(partial(isolated, x)) for _ in range(7))
     rate = flops / seconds
     # forward: 1; input-only backward: 1; full backward: 2
     return {"seconds": (11 + 10 + 2) * flops / rate, "gflops_per_second": rate / 1e9, "gflop_forward": flops / 1e9}
@@ -175,12 +175,16 @@ def measure(name: str, rounds: int, precision: str) -> dict[str, Any]:
     return {
         "batch": network.batch,
         "seconds_per_batch": {label: median(values) for label, values in times.items()},
-        "ratio_to_art_ext": {k: median(a / b for a, b in zip(v, times["art_ext"])) for k, v in times.items()},
-        "share_of_limit": median(a / b for a, b in zip(times["limit"], times["art_ext"])),
+        "ratio_to_art_ext": {k: median(ratios(v, times["art_ext"])) for k, v in times.items()},
+        "share_of_limit": median(ratios(times["limit"], times["art_ext"])),
         "limit": limit,
         "rounds": times,
         "memory_mib": {label: memory(name, label, precision) for label in CONTESTANTS},
     }
+
+
+def ratios(numerators: list[float], denominators: list[float]) -> list[float]:
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 
 def memory(name: str, label: str, precision: str) -> float:
@@ -227,8 +231,13 @@ def main() -> None:
     if args.memory_of:
         print(resident_growth(*args.memory_of, precision))
         return
-    machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device.type,
-               "machine": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()}
+    machine = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "machine": platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
     results = {"precision": precision, **machine, "networks": {}}
     for name in args.networks:
         results["networks"][name] = measure(name, args.rounds, precision)

@@ -32,7 +32,9 @@ class BrierPairing(Loss):
 x, y, x_test, y_test = load("fashion-mnist-5k")
 threat = ThreatModel("linf", 0.1)
 for loss in ("pgd-at", "brier-pairing"):  # or BrierPairing(weight=4.0), or a plain function of the same three tensors
-    classifier = timm_classifier("cnn_a_cifar", num_classes=10, input_shape=(1, 28, 28), optimizer=partial(Adam, lr=2e-3))
+    classifier = timm_classifier(
+        "cnn_a_cifar", num_classes=10, input_shape=(1, 28, 28), optimizer=partial(Adam, lr=2e-3)
+    )
     trainer = RobustTrainer(classifier, threat=threat, loss=loss, steps=5, averaging="ema")
     trainer.fit(x, y, nb_epochs=6)
     report = evaluate(classifier, x_test[::5], y_test[::5], threat=threat)

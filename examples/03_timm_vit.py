@@ -27,6 +27,8 @@ classifier = timm_classifier(
 batches = epochs * -(-len(x) // batch_size)
 warm_up = torch.optim.lr_scheduler.OneCycleLR(classifier.optimizer, max_lr=1e-3, total_steps=batches)
 
-trainer = RobustTrainer(classifier, threat=threat, loss="trades", steps=4, averaging="ema", grad_clip=1.0, augment="crop")
+trainer = RobustTrainer(
+    classifier, threat=threat, loss="trades", steps=4, averaging="ema", grad_clip=1.0, augment="crop"
+)
 trainer.fit(x, y, batch_size=batch_size, nb_epochs=epochs, scheduler=warm_up, scheduler_step="batch")
 print(evaluate(classifier, x_test[::5], y_test[::5], threat=threat))

@@ -217,6 +217,15 @@ def test_dtype_of_the_logits(network_dtype, logits_dtype):
     assert model(torch.rand(2, 4, dtype=network_dtype)).dtype == logits_dtype
 
 
+def test_a_network_that_returns_a_tuple_is_left_to_whoever_wants_logits():
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    logits = DefendedModel(classifier_of(Two(), (4,), 4, preprocessing=None))(torch.zeros(2, 4))
+    assert isinstance(logits, tuple)
+
+
 def test_a_float64_network_stays_float64_behind_mean_and_std(conv_model, images):
     x, _ = images
     single = DefendedModel(classifier_of(conv_model, preprocessing=(MEAN, STD)))(x).detach()

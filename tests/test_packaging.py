@@ -34,7 +34,8 @@ def requirements(dist: Distribution, extra: str | None = None) -> set[str]:
         requirement, _, marker = line.partition(";")
         if (f'extra == "{extra}"' in marker) if extra else "extra" not in marker:
             name, extras = re.match(r"([\w.-]+)(?:\[(.*?)\])?", requirement).groups()  # type: ignore[union-attr]
-            wanted |= set().union(*(requirements(dist, e) for e in extras.split(","))) if extras else {name.lower()}
+            itself = name == dist.name
+            wanted |= set().union(*(requirements(dist, e) for e in extras.split(","))) if itself else {name.lower()}
     return wanted
 
 

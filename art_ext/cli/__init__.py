@@ -15,4 +15,6 @@ def main(args: Sequence[str] | None = None) -> None:
     from art_ext.cli.quickstart import quickstart
 
     verbs = {"quickstart": quickstart, "list": list_registered}
-    auto_cli(verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION, allow_abbrev=False)
+    auto_cli(
+        verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION, allow_abbrev=False
+    )

@@ -24,9 +24,9 @@ from art_ext.engine import History, plot_histories
 from art_ext.engine.checkpoint import prepare_folder
 from art_ext.engine.validation import Validation
 from art_ext.evaluation import RobustnessReport, evaluate
-from art_ext.isolation import seeded
 from art_ext.evaluation.plots import bar_chart
 from art_ext.files import atomic_write
+from art_ext.isolation import seeded
 from art_ext.threat import ThreatModel
 from art_ext.trainers import PIATTrainer, RobustTrainer
 
@@ -133,9 +133,7 @@ def _art(classifier: PyTorchClassifier, lesson: Lesson, progress: bool) -> Train
 
 def _ours(trainer: type[RobustTrainer]) -> Callable[[PyTorchClassifier, Lesson, bool], Trained]:
     def train(classifier: PyTorchClassifier, lesson: Lesson, progress: bool) -> Trained:
-        made = trainer(
-            classifier, threat=THREAT, steps=STEPS, step_size=STEP_SIZE, seed=lesson.seed, progress=progress
-        )
+        made = trainer(classifier, threat=THREAT, steps=STEPS, step_size=STEP_SIZE, seed=lesson.seed, progress=progress)
         made.fit(*lesson.train, validation_data=lesson.held_out, batch_size=BATCH, nb_epochs=lesson.epochs)
         return sum(made.history.column("seconds")), made.history
 

@@ -54,6 +54,8 @@ class EngineOptions:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if self.grad_clip is not None and not self.grad_clip > 0:
             raise ValueError(f"grad_clip must be > 0, or None for no clipping; got {self.grad_clip!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be a whole number in 0..{2**32 - 1}; got {self.seed!r}")
         check_steps(validation_steps=self.validation_steps)
         if self.early_stopping is not None:
             check_steps(early_stopping=self.early_stopping)

@@ -10,12 +10,12 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from art_ext.isolation import derive_seed, keeping_gradients, seeded
 from art_ext.evaluation.prepare import check_options, prepare
 from art_ext.evaluation.progress import ProgressBar
 from art_ext.evaluation.report import AttackResult, RobustnessReport, environment
 from art_ext.evaluation.runner import Bench, Outcome, run_attack
 from art_ext.evaluation.suites import Attack, Setting, build_suite
+from art_ext.isolation import derive_seed, keeping_gradients, seeded
 from art_ext.model import evaluating, frozen
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels

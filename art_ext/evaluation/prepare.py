@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from math import isfinite
 from numbers import Integral
 from typing import Any
 
@@ -24,8 +23,6 @@ def check_options(*, threat: Any, eot: Any, batch_size: Any, seed: Any) -> None:
     """Refuse options out of their range, by name; see `evaluate` for the ranges."""
     if not isinstance(threat, ThreatModel):
         raise TypeError(f"threat must be a ThreatModel, e.g. ThreatModel('linf', 8/255); got {threat!r}")
-    if isinstance(threat.eps, float) and not isfinite(threat.eps):
-        raise ValueError("eps must be finite; for an unbounded attacker on inputs in [0, 1] give eps=1 with linf")
     check_steps(batch_size=batch_size)
     if eot != "auto" and (not isinstance(eot, Integral) or eot < 1):
         raise ValueError(f"eot must be 'auto' or a whole number of at least 1; got {eot!r}")

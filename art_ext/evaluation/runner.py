@@ -15,8 +15,8 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from art_ext.evaluation.cost import Cost, counting
-from art_ext.isolation import derive_seed, seeded
 from art_ext.evaluation.suites import Attack
+from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel, per_example
 

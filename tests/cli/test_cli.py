@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from art_ext.cli import main, quickstart as quickstart_module
+from art_ext.cli import main
+from art_ext.cli import quickstart as quickstart_module
 from art_ext.cli.quickstart import METHODS
 from art_ext.losses import LOSSES
 

@@ -286,10 +286,21 @@ def test_history(make_run, images):
     )
 
 
-def test_validation_judges_what_is_returned(make_run, conv_model, images):
-    run = make_run(averaging=EMA(0.5, warm_up=False), validation=images)
-    run.train(2)
-    assert run.history.rows[-1]["clean"] == run.validation.accuracies(run.task.model)[0]
+@pytest.mark.parametrize("averaging", ["piat", "ema", "swa"])
+def test_validation_judges_what_is_returned(make_run, conv_model, images, monkeypatch, averaging):
+    """The average, and not the network that is being trained."""
+    judged = []
+
+    def accuracies(self, model):
+        with evaluating(model), torch.no_grad():
+            judged.append(model(self.x))
+        return 0.5, 0.25
+
+    monkeypatch.setattr(Validation, "accuracies", accuracies)
+    make_run(averaging=averaging, validation=images).train(2)
+    # channels last during the run, contiguous after it: sums in another order
+    torch.testing.assert_close(judged[-1], conv_model(images[0]), rtol=0, atol=1e-6)
+    assert (judged[-1] - judged[-2]).abs().max() > 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ BAD = {
     "half steps": ({"validation_steps": 2.5}, ValueError, "validation_steps must be a whole number .* got 2.5"),
     "patience": ({"early_stopping": 0}, ValueError, "early_stopping must be a whole number of at least 1; got 0"),
     "half an epoch": ({"early_stopping": 0.5}, ValueError, "early_stopping must be a whole number .* got 0.5"),
+    "seed": ({"seed": -1}, ValueError, r"seed must be a whole number in 0\.\.4294967295; got -1"),
+    "half a seed": ({"seed": 0.5}, ValueError, "seed must be a whole number .* got 0.5"),
     "near name": ({"checkpoints": "x"}, TypeError, "unknown option 'checkpoints'; did you mean 'checkpoint_dir'"),
     "no near name": ({"beta": 6}, TypeError, "unknown option 'beta'; known: precision, compile, .*progress"),
 }
