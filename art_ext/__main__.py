@@ -3,4 +3,4 @@
 from art_ext.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

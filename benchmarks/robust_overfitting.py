@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -33,6 +34,8 @@ from art_ext.engine import History, plot_histories
 from art_ext.engine.validation import Validation
 from art_ext.files import atomic_write
 
+Arrays = tuple[np.ndarray, ...]
+Weights = dict[str, torch.Tensor]
 THREAT = ThreatModel("linf", 8 / 255)
 TRAIN, HELD_OUT, TEST = 2500, 500, 1000
 LABELS = {"pgd-at": "PGD-AT", "nmse": "NMSE", "ema": "PGD-AT + EMA", "piat": "PIAT", "piat-nmse": "PIAT + NMSE"}
@@ -48,7 +51,7 @@ class WatchedEMA(EMA):
 
     def start(self, network: nn.Module) -> None:
         super().start(network)
-        self.epochs: list[dict[str, torch.Tensor]] = []
+        self.epochs: list[Weights] = []
 
     def after_epoch(self, epoch: int, epochs: int, recalibrate: Any) -> dict[str, float]:
         self.epochs.append(snapshot(super().averaged()))
@@ -58,11 +61,13 @@ class WatchedEMA(EMA):
         return self.network
 
 
-class KeepEpochs:
-    """The best (on the held-out images) and the final weights of a run."""
+@dataclass(frozen=True)
+class Kept:
+    """Figures of the epochs of a run, and the best (on the held-out images) and the final weights."""
 
-    def __init__(self, rows: list[dict[str, float]], best: dict[str, torch.Tensor], final: dict[str, torch.Tensor]):
-        self.rows, self.best, self.final = rows, best, final
+    rows: list[dict[str, float]]
+    best: Weights
+    final: Weights
 
 
 def classifier(seed: int) -> PyTorchClassifier:
@@ -78,7 +83,7 @@ def classifier(seed: int) -> PyTorchClassifier:
         )
 
 
-def train(run: str, seed: int, epochs: int, data: tuple[np.ndarray, ...], compiled: bool) -> tuple[Any, dict[str, Any]]:
+def train(run: str, seed: int, epochs: int, data: Arrays, compiled: bool) -> tuple[Any, dict[str, Kept]]:
     x, y = data[:2]
     target = classifier(seed)
     averaging = {"pgd-at": WatchedEMA(0.999), "nmse": None}.get(run, ParameterInterpolation())
@@ -97,15 +102,13 @@ def train(run: str, seed: int, epochs: int, data: tuple[np.ndarray, ...], compil
     held_out = (x[TRAIN : TRAIN + HELD_OUT], y[TRAIN : TRAIN + HELD_OUT])
     trainer.fit(x[:TRAIN], y[:TRAIN], validation_data=held_out, nb_epochs=epochs, scheduler=scheduler)
     assert trainer.best is not None
-    kept = {run: KeepEpochs(trainer.history.rows, trainer.best, snapshot(target.model))}
+    kept = {run: Kept(trainer.history.rows, trainer.best, snapshot(target.model))}
     if isinstance(averaging, WatchedEMA):
         kept["ema"] = judge_epochs(target, averaging.epochs, held_out, seed)
     return target, kept
 
 
-def judge_epochs(
-    target: PyTorchClassifier, epochs: list[Any], held_out: tuple[np.ndarray, ...], seed: int
-) -> KeepEpochs:
+def judge_epochs(target: PyTorchClassifier, epochs: list[Weights], held_out: Arrays, seed: int) -> Kept:
     x, y = (torch.from_numpy(a) for a in held_out)
     validation, history = Validation(x, y, THREAT, 10, 128, seed), History()
     for epoch, weights in enumerate(epochs, 1):
@@ -114,12 +117,10 @@ def judge_epochs(
         history.append({"epoch": epoch, "clean": clean, "robust": robust})
     best = history.best("robust")
     assert best is not None
-    return KeepEpochs(history.rows, epochs[int(best["epoch"]) - 1], epochs[-1])
+    return Kept(history.rows, epochs[int(best["epoch"]) - 1], epochs[-1])
 
 
-def cell(
-    method: str, seed: int, target: PyTorchClassifier, kept: KeepEpochs, data: tuple[np.ndarray, ...]
-) -> dict[str, Any]:
+def cell(method: str, seed: int, target: PyTorchClassifier, kept: Kept, data: Arrays) -> dict[str, Any]:
     result: dict[str, Any] = {"method": method, "seed": seed, "epochs": kept.rows}
     for name, weights in (("best", kept.best), ("final", kept.final)):
         target.model.load_state_dict(weights)
@@ -160,9 +161,7 @@ def figures(result: dict[str, Any]) -> dict[str, float]:
 def table(args: argparse.Namespace) -> None:
     cells = {m: [json.loads(p.read_text()) for p in sorted(args.out.glob(f"{m}-seed*.json"))] for m in LABELS}
     rows = {m: [figures(c) for c in found] for m, found in cells.items() if found}
-    summary = {
-        m: {k: spread([r[k] for r in found]) for k in found[0]} | {"seeds": len(found)} for m, found in rows.items()
-    }
+    summary = {m: summarise(found) for m, found in rows.items()}
     with atomic_write(args.out / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1))
     columns = list(next(iter(rows.values()))[0])
@@ -174,6 +173,10 @@ def table(args: argparse.Namespace) -> None:
         temporary.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     plot_histories({LABELS[m]: averaged_history(found) for m, found in cells.items() if found}, args.out / "curves.png")
+
+
+def summarise(rows: list[dict[str, float]]) -> dict[str, Any]:
+    return {"seeds": len(rows)} | {name: spread([row[name] for row in rows]) for name in rows[0]}
 
 
 def spread(values: list[float]) -> dict[str, float]:

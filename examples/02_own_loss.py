@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
-from torch.optim import Adam
 
 from art_ext import RobustTrainer, ThreatModel, evaluate
 from art_ext.adapters.timm import timm_classifier
@@ -16,7 +16,7 @@ from art_ext.data import load
 from art_ext.losses import Loss, register
 
 
-@register("brier-pairing", "CE on x′ + w · squared difference of the probabilities", paper="https://example.org/yours")
+@register("brier-pairing", "CE on x' + w · squared difference of probabilities", paper="https://example.org")
 @dataclass(frozen=True, kw_only=True)
 class BrierPairing(Loss):
     """CE(z', y) + w · mean ‖p − p'‖²."""
@@ -32,9 +32,8 @@ class BrierPairing(Loss):
 x, y, x_test, y_test = load("fashion-mnist-5k")
 threat = ThreatModel("linf", 0.1)
 for loss in ("pgd-at", "brier-pairing"):  # or BrierPairing(weight=4.0), or a plain function of the same three tensors
-    classifier = timm_classifier(
-        "cnn_a_cifar", num_classes=10, input_shape=(1, 28, 28), optimizer=partial(Adam, lr=2e-3)
-    )
+    adam = partial(torch.optim.Adam, lr=2e-3)
+    classifier = timm_classifier("cnn_a_cifar", num_classes=10, input_shape=(1, 28, 28), optimizer=adam)
     trainer = RobustTrainer(classifier, threat=threat, loss=loss, steps=5, averaging="ema")
     trainer.fit(x, y, nb_epochs=6)
     report = evaluate(classifier, x_test[::5], y_test[::5], threat=threat)

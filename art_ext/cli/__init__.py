@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 DESCRIPTION = "Adversarial training and robustness evaluation for the Adversarial Robustness Toolbox."
 
@@ -14,7 +15,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from art_ext.cli.listing import list_registered
     from art_ext.cli.quickstart import quickstart
 
-    verbs = {"quickstart": quickstart, "list": list_registered}
+    verbs: Any = {"quickstart": quickstart, "list": list_registered}
     auto_cli(
         verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION, allow_abbrev=False
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations"]
 
@@ -40,8 +40,8 @@ def registered(kind: Kind) -> list[tuple[str, str]]:
 
     if kind == "losses":
         return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
-    if kind in ("averagings", "augmentations"):
-        documented = AVERAGINGS if kind == "averagings" else AUGMENTATIONS
-        return [(name, (entry.__doc__ or "").partition("\n")[0]) for name, entry in documented.items()]
-    described = {"objectives": OBJECTIVES, "suites": SUITES, "data": DATASETS}[kind]
-    return [(name, entry.description) for name, entry in described.items()]
+    documented: dict[str, dict[str, Any]] = {"averagings": AVERAGINGS, "augmentations": AUGMENTATIONS}
+    if kind in documented:
+        return [(name, (entry.__doc__ or "").partition("\n")[0]) for name, entry in documented[kind].items()]
+    described: dict[str, dict[str, Any]] = {"objectives": OBJECTIVES, "suites": SUITES, "data": DATASETS}
+    return [(name, entry.description) for name, entry in described[kind].items()]

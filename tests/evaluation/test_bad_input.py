@@ -27,7 +27,6 @@ BAD = {  # (what to change, error, message)
     "soft labels": (lambda m: {"y": np.full((60, 2), 0.5)}, ValueError, r"row 0 is \[0.5, 0.5\]: soft labels"),
     "classes": (lambda m: {"y": np.eye(3)[m.y]}, ValueError, r"one-hot y must have shape \(N, 2\); got \(60, 3\)"),
     "no threat model": (lambda m: {"threat": 8 / 255}, TypeError, "threat must be a ThreatModel"),
-    "unbounded eps": (lambda m: {"threat": ThreatModel("linf", np.inf)}, ValueError, "eps must be > 0 and finite"),
     "eps of others": (
         lambda m: {"threat": ThreatModel("linf", torch.ones(3))},
         ValueError,
