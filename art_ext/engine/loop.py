@@ -57,7 +57,10 @@ class Run:
         self.net = self._prepare(task.model, options.compile)
 
     def train(self, epochs: int) -> History:
-        """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights."""
+        """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights.
+
+        Whatever stops it earlier (an error, Ctrl-C) leaves the network as after the last finished epoch.
+        """
         bar = Bar(epochs, self.batches.per_epoch(), self.options.progress and self.accelerator.is_main_process)
         with self._session():
             try:
@@ -160,9 +163,10 @@ class Run:
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
                 yield
-        except FloatingPointError:
+        except BaseException as error:  # Ctrl-C too costs at most the epoch in progress
             network.load_state_dict(self.last_good)
-            self.task.optimizer.state.clear()  # its momentum is as spoilt as the weights were
+            if isinstance(error, FloatingPointError):
+                self.task.optimizer.state.clear()  # its momentum is as spoilt as the weights were
             raise
         finally:
             to_memory_format(network, False)

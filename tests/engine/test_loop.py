@@ -601,6 +601,7 @@ def test_an_interruption_leaves_everything_in_order(make_run, conv_model, images
     with pytest.raises(KeyboardInterrupt):
         run.train(5)
     assert len(run.history) in (1, 2)
+    assert_same(conv_model.state_dict(), recorder.states[len(run.history)])
     assert not any(m.training for m in run.task.model.modules())
     assert [p.requires_grad for p in conv_model.parameters()] == flags
     assert all(p.grad is None for p in conv_model.parameters())
