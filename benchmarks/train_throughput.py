@@ -203,11 +203,12 @@ def resident_growth(name: str, label: str, precision: str) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: list[dict[str, Any]]) -> str:
     lines = []
-    for name, result in results["networks"].items():
+    for result in results:
         lines += [
-            f"\n**{name}**, batch {result['batch']}: {100 * result['share_of_limit']:.0f} % of the limit "
+            f"\n**{result['network']}**, batch {result['batch']}, {result['precision']}, {result['threads']} threads, "
+            f"torch {result['torch']}: {100 * result['share_of_limit']:.0f} % of the limit "
             f"({result['limit']['gflops_per_second']:.0f} GFLOP/s)\n",
             "| | seconds per batch | times art_ext's | peak memory, MiB |",
             "|---|---|---|---|",
@@ -238,15 +239,16 @@ def main() -> None:
         "machine": platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
-    results = {"precision": precision, **machine, "networks": {}}
     for name in args.networks:
-        results["networks"][name] = measure(name, args.rounds, precision)
-    print(table(results))
+        result = {"network": name, "precision": precision, **machine, **measure(name, args.rounds, precision)}
+        print(table([result]))
+        if args.out:
+            with atomic_write(args.out / f"{name}.json") as temporary:
+                temporary.write_text(json.dumps(result, indent=1))
     if args.out:
-        with atomic_write(args.out / "train_throughput.json") as temporary:
-            temporary.write_text(json.dumps(results, indent=1))
-        with atomic_write(args.out / "train_throughput.md") as temporary:
-            temporary.write_text(table(results))
+        measured = [args.out / f"{name}.json" for name in NETWORKS if (args.out / f"{name}.json").exists()]
+        with atomic_write(args.out / "README.md") as temporary:
+            temporary.write_text(table([json.loads(path.read_text()) for path in measured]))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def build_run(
     scheduler: Callable[..., Any] | None = None,
     unit: str = "auto",
     batch_size: int = 8,
+    shuffle: bool = True,
     validation: tuple[Tensor, Tensor] | None = None,
     **options: Any,
 ) -> Run:
@@ -50,7 +51,7 @@ def build_run(
     schedule = Schedule(scheduler(sgd) if scheduler else None, unit)
     task = Task(model, sgd, chosen, attack or native, get_averaging(averaging), schedule)
     batches = TensorBatches(
-        x, y, batch_size=batch_size, device=model.device, shuffle=True, channels_last=given.channels_last
+        x, y, batch_size=batch_size, device=model.device, shuffle=shuffle, channels_last=given.channels_last
     )
     held_out = validation and Validation(*validation, THREAT, 2, 8, given.seed)
     return Run(task, batches, held_out, given)

@@ -460,6 +460,20 @@ def test_the_default_step_size_is_that_of_madry_et_al(trainable, conv_model, dat
     assert_same(nets[0].state_dict(), nets[1].state_dict())
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_and_weights_have_the_layout_that_was_asked_for(trainable, conv_model, data, channels_last):
+    layouts, layout = set(), torch.channels_last if channels_last else torch.contiguous_format
+
+    def look(net, args):
+        if net.training:
+            layouts.update(t.is_contiguous(memory_format=layout) for t in (args[0], net[0].weight))
+
+    conv_model.register_forward_pre_hook(look)
+    train(trainable(conv_model), data, channels_last=channels_last)
+    assert layouts == {True}
+    assert conv_model[0].weight.is_contiguous()
+
+
 def test_a_clip_range_that_float32_cannot_hold_fits_itself(trainable, conv_model, data):
     classifier = trainable(conv_model, clip_values=(-2.1, 2.7))
     trainer = train(classifier, data, threat=ThreatModel("linf", 0.1, clip=(-2.1, 2.7)))
