@@ -2,9 +2,10 @@
 
 PGD-10 adversarial training of three networks on random images. All contestants of a network train in turn in one
 process, several rounds; the figures are medians, and ratios are taken within each round. The limit is the time that the
-convolutions and matrix products of 11 forwards, 10 input-only backwards and 1 full backward take at the rate at which
-the same layers run alone, forward, in the same number format in the same run. Memory is the growth of the resident set
-over the finished imports, one process per contestant.
+convolutions and matrix products of 11 forwards, 10 input-only backwards and 1 full backward take when each layer and
+pass runs alone, in the same number format and in the same run: no normalisation, activation, addition, optimizer or
+augmentation. Memory is the growth of the resident set's peak over that of the finished set-up, one process per
+contestant (on a GPU the peak of allocated memory).
 
     python benchmarks/train_throughput.py --out DIR [--networks resnet18 cnn vit] [--rounds 5] [--precision auto]
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,10 +68,10 @@ NETWORKS = {
 }
 
 
-def ours(network: Network, precision: str) -> Round:
-    threat = ThreatModel("linf", EPS)
+def ours(network: Network, precision: str, **options: Any) -> Round:
+    options |= {"precision": precision, "progress": False}
     trainer = RobustTrainer(
-        network.classifier(), threat=threat, steps=STEPS, step_size=STEP, precision=precision, progress=False
+        network.classifier(), threat=ThreatModel("linf", EPS), steps=STEPS, step_size=STEP, **options
     )
     return lambda x, y: trainer.fit(x, y, batch_size=network.batch, nb_epochs=1)
 
@@ -116,6 +116,7 @@ def torchattacks_loop(network: Network, precision: str) -> Round:
 
 CONTESTANTS: dict[str, Callable[[Network, str], Round]] = {
     "art_ext": ours,
+    "art_ext compiled": partial(ours, compile=True),
     "art_ext fp32": lambda network, _: ours(network, "fp32"),
     "ART Madry PGD": art_madry,
     "ART TRADES": art_trades,
@@ -124,7 +125,7 @@ CONTESTANTS: dict[str, Callable[[Network, str], Round]] = {
 
 
 def limit_seconds(network: Network, precision: str) -> dict[str, float]:
-    """Seconds per batch of the convolutions and matrix products alone, at the rate of their isolated forwards."""
+    """Seconds per batch of the convolutions and matrix products alone, each layer and pass measured in isolation."""
     classifier = network.classifier()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     layers: list[tuple[nn.Module, torch.Size]] = []
@@ -137,17 +138,33 @@ def limit_seconds(network: Network, precision: str) -> dict[str, float]:
         classifier.model(torch.rand(network.batch, *network.shape, device=classifier.device))
     for hook in hooks:
         hook.remove()
-    flops = seconds = 0.0
+    total = {"forward": 0.0, "input": 0.0, "weight": 0.0, "flop": 0.0}
     for module, shape in layers:
-        isolated, x = module.to(dtype), torch.rand(shape, device=classifier.device, dtype=dtype)
-        if x.ndim == 4:
-            isolated, x = isolated.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            flops += 2 * module.weight.numel() * isolated(x).numel() / module.weight.shape[0]
-            seconds += median(timed(partial(isolated, x)) for _ in range(7))
-    rate = flops / seconds
-    # forward: 1; input-only backward: 1; full backward: 2
-    return {"seconds": (11 + 10 + 2) * flops / rate, "gflops_per_second": rate / 1e9, "gflop_forward": flops / 1e9}
+        for name, value in isolated(module.to(dtype), torch.rand(shape, device=classifier.device, dtype=dtype)).items():
+            total[name] += value
+    return {
+        "seconds": 11 * total["forward"] + 11 * total["input"] + total["weight"],
+        "gflop_forward": total["flop"] / 1e9,
+        **{f"gflops_per_second_{name}": total["flop"] / total[name] / 1e9 for name in ("forward", "input", "weight")},
+    }
+
+
+def isolated(layer: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """Seconds of a layer's forward, of its gradient to the input and to the weight, and the FLOPs of each."""
+    if x.ndim == 4:
+        layer, x = layer.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        forward = median(timed(partial(layer, x)) for _ in range(7))
+    out = layer(x.requires_grad_())
+    upward = torch.rand_like(out)
+    gradient = partial(torch.autograd.grad, out, grad_outputs=upward, retain_graph=True)
+    to_input, to_weight = partial(gradient, x), partial(gradient, layer.weight)
+    return {
+        "forward": forward,
+        "input": median(timed(to_input) for _ in range(7)),
+        "weight": median(timed(to_weight) for _ in range(7)),
+        "flop": 2 * layer.weight.numel() * out.numel() / layer.weight.shape[0],
+    }
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -196,11 +213,17 @@ def resident_growth(name: str, label: str, precision: str) -> float:
     network = NETWORKS[name]
     x, y = network.data()
     run = CONTESTANTS[label](network, precision)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident_kib()
     run(x, y)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (peak_resident_kib() - before) / 1024
+
+
+def peak_resident_kib() -> int:
+    """Linux only; getrusage would report the parent's peak, which a child inherits."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -209,7 +232,7 @@ def table(results: list[dict[str, Any]]) -> str:
         lines += [
             f"\n**{result['network']}**, batch {result['batch']}, {result['precision']}, {result['threads']} threads, "
             f"torch {result['torch']}: {100 * result['share_of_limit']:.0f} % of the limit "
-            f"({result['limit']['gflops_per_second']:.0f} GFLOP/s)\n",
+            f"({result['limit']['gflops_per_second_forward']:.0f} GFLOP/s forward)\n",
             "| | seconds per batch | times art_ext's | peak memory, MiB |",
             "|---|---|---|---|",
         ]

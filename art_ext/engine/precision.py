@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PRECISIONS = ("auto", "fp32", "bf16")
 _CPU_BF16 = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
@@ -36,16 +38,22 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 class InPrecision(nn.Module):
-    """A model whose forward runs under bf16 autocast, or not, and whose logits are float32 in either case."""
+    """A model whose forward runs under bf16 autocast, or not, and whose logits are float32 in either case.
+
+    On a CPU in bf16, attention is made of plain matrix products: the backward of the fused kernel is several times
+    slower there than everything else in a small vision transformer together.
+    """
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         super().__init__()
         self.model, self.device_type, self.enabled = model, device.type, precision == "bf16"
+        self.plain_attention = self.enabled and device.type == "cpu"
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, C), float32."""
-        with torch.autocast(self.device_type, torch.bfloat16, enabled=self.enabled):
+        attention = sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext()
+        with torch.autocast(self.device_type, torch.bfloat16, enabled=self.enabled), attention:
             logits: Tensor = self.model(x)
         return logits.float()
 

@@ -174,7 +174,6 @@ def test_is_an_art_attack(version: str | list[str], label: str, classifier: PyTo
         pytest.param({"version": ["apgd"]}, "did you mean 'apgd-", id="part"),
         pytest.param({"version": []}, "no part", id="no parts"),
         pytest.param({"threat": ThreatModel("linf", [0.1, 0.2])}, "one finite radius", id="radius per example"),
-        pytest.param({"threat": ThreatModel("linf", float("inf"))}, "one finite radius", id="no radius"),
         pytest.param({"batch_size": 0}, "batch_size", id="batch size"),
     ],
 )
