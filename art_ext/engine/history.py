@@ -8,6 +8,7 @@ from typing import Any
 
 from art_ext.engine.checkpoint import or_warn
 from art_ext.files import atomic_write
+from art_ext.palette import PALETTE
 
 Row = dict[str, float]
 
@@ -71,6 +72,7 @@ def plot_histories(histories: dict[str, History], path: str | Path) -> None:
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, (name, title) in zip(axes, shown.items(), strict=True):
+        axis.set_prop_cycle(color=PALETTE)
         for label, history in histories.items():
             rows = [row for row in history.rows if name in row]
             scale = 1 if name == "loss" else 100

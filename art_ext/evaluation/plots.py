@@ -9,12 +9,11 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from art_ext.files import atomic_write
+from art_ext.palette import PALETTE
 
 if TYPE_CHECKING:
     from art_ext.evaluation.report import RobustnessReport
 
-# Okabe & Ito's palette without black and yellow: told apart with any colour vision, and in grey
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 BAR_INCHES, GAP_INCHES, GROUP_INCHES = 0.42, 0.3, 1.05
 
 
