@@ -38,8 +38,9 @@ class Suite:
 def _autoattack(setting: Setting) -> list[Attack]:
     from art_ext.adapters.autoattack import AutoAttackStandard  # needs the extra [autoattack]
 
-    options = {"threat": setting.threat, "batch_size": setting.batch_size, "seed": setting.seed}
-    return [AutoAttackStandard(setting.classifier, version="standard", **options)]
+    return [
+        AutoAttackStandard(setting.classifier, threat=setting.threat, batch_size=setting.batch_size, seed=setting.seed)
+    ]
 
 
 ATTACKS: dict[str, PGDAttack] = {
