@@ -39,7 +39,13 @@ def _autoattack(setting: Setting) -> list[Attack]:
     from art_ext.adapters.autoattack import AutoAttackStandard  # needs the extra [autoattack]
 
     return [
-        AutoAttackStandard(setting.classifier, threat=setting.threat, batch_size=setting.batch_size, seed=setting.seed)
+        AutoAttackStandard(
+            setting.classifier,
+            version="standard",
+            threat=setting.threat,
+            batch_size=setting.batch_size,
+            seed=setting.seed,
+        )
     ]
 
 
