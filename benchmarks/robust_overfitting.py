@@ -167,7 +167,7 @@ def table(args: argparse.Namespace) -> None:
     columns = list(next(iter(rows.values()))[0])
     lines = ["| method | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for method, figure in summary.items():
-        values = [f"{figure[c]['mean']:.1f} ± {figure[c]['std']:.1f}" for c in columns]
+        values = [shown(figure[c]) for c in columns]
         lines.append(f"| {LABELS[method]} | {figure['seeds']} | " + " | ".join(values) + " |")
     with atomic_write(args.out / "summary.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
@@ -179,8 +179,13 @@ def summarise(rows: list[dict[str, float]]) -> dict[str, Any]:
     return {"seeds": len(rows)} | {name: spread([row[name] for row in rows]) for name in rows[0]}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0}
+def spread(values: list[float]) -> dict[str, float | None]:
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+def shown(figure: dict[str, float | None]) -> str:
+    """One seed has no spread."""
+    return f"{figure['mean']:.1f}" + ("" if figure["std"] is None else f" ± {figure['std']:.1f}")
 
 
 def averaged_history(cells: list[dict[str, Any]]) -> History:
