@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class TensorAttack(EvasionAttack):
 
     Raises:
         art.exceptions.EstimatorError: ``estimator`` is not a `PyTorchClassifier`.
-        ValueError: clip values other than (0, 1), a radius that is infinite or given per example, batch size < 1.
+        ValueError: clip values other than (0, 1), a radius given per example, batch size < 1.
     """
 
     attack_params = [*EvasionAttack.attack_params, "batch_size", "seed"]  # noqa: RUF012  (ART's own convention)
@@ -84,9 +84,9 @@ class TensorAttack(EvasionAttack):
         checked, self.n_failed, self.n_projected = inspect(adversarial.float(), images, self.threat or ANYWHERE)
         return checked.clamp_(*UNIT).numpy()
 
+    @abstractmethod
     def _perturb(self, model: DefendedModel, images: Tensor, labels: Tensor) -> Tensor:
         """Adversarial examples, on the CPU, for ``images`` (N, C, H, W) and ``labels`` (N,) on the CPU."""
-        raise NotImplementedError
 
     def _tensors(self, x: npt.NDArray[Any], y: npt.NDArray[Any] | None) -> tuple[Tensor, Tensor | None]:
         images = torch.tensor(check_images(x, input_shape=self.estimator.input_shape, clip=UNIT)).clamp_(*UNIT)
@@ -115,8 +115,8 @@ class TensorAttack(EvasionAttack):
             return
         if self.threat.clip != UNIT:
             raise ValueError(f"the attack works on images in [0, 1]; the threat model's clip is {self.threat.clip}")
-        if not isinstance(self.threat.eps, float) or not isfinite(self.threat.eps):
-            raise ValueError(f"the attack needs one finite radius for all examples; got eps={self.threat.eps}")
+        if not isinstance(self.threat.eps, float):
+            raise ValueError(f"the attack needs one radius for all examples; got eps={self.threat.eps}")
 
 
 def chunks(x: Tensor, size: int) -> list[Tensor]:

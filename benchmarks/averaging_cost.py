@@ -9,12 +9,11 @@ import argparse
 import json
 from pathlib import Path
 from statistics import median
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from train_throughput import timed
 
 from art_ext import RobustTrainer, ThreatModel
 from art_ext.adapters.timm import timm_classifier
@@ -22,16 +21,6 @@ from art_ext.averaging import EMA, SWA, ParameterInterpolation
 from art_ext.files import atomic_write
 
 BATCH, BATCHES_PER_EPOCH, REPEATS = 128, 391, 7
-
-
-def timed(call: Any) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return perf_counter() - began
 
 
 def seconds_per_batch(network: str) -> float:

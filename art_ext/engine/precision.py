@@ -40,8 +40,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 class InPrecision(nn.Module):
     """A model whose forward runs under bf16 autocast, or not, and whose logits are float32 in either case.
 
-    On a CPU in bf16, attention is made of plain matrix products: the backward of the fused kernel is several times
-    slower there than everything else in a small vision transformer together.
+    On a CPU in bf16, attention is made of plain matrix products: the backward of the fused kernel takes longer there
+    than all the rest of a small vision transformer.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:

@@ -71,5 +71,6 @@ def _other_ball(attack: Any, threat: ThreatModel) -> str:
         same_norm = False
     if not same_norm:
         return f"norm={norm}"
-    comparable = isinstance(eps, int | float) and isinstance(threat.eps, float)
-    return f"eps={eps:.4g}" if comparable and abs(eps - threat.eps) > 1e-6 else ""  # type: ignore[operator]
+    if isinstance(eps, int | float) and isinstance(threat.eps, float) and abs(eps - threat.eps) > 1e-6:
+        return f"eps={eps:.4g}"
+    return ""

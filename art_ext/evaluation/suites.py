@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from art.attacks.attack import EvasionAttack
@@ -84,9 +85,13 @@ def build_suite(suite: str | Sequence[Any], setting: Setting) -> dict[str, Attac
     return attacks
 
 
+def _alone(attack: Attack, _: Setting) -> list[Attack]:
+    return [attack]
+
+
 def _expand(item: Any, setting: Setting) -> list[tuple[str, Attack]]:
     if isinstance(item, str):
-        single = {name: Suite(attack.name, lambda _, a=attack: [a]) for name, attack in ATTACKS.items()}  # type: ignore[misc]
+        single = {name: Suite(attack.name, partial(_alone, attack)) for name, attack in ATTACKS.items()}
         return [(label_of(a), a) for a in lookup(SUITES | single, item, what="suite or attack").build(setting)]
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
         return [(item[0], attack) for _, attack in _expand(item[1], setting)]

@@ -173,7 +173,7 @@ def test_is_an_art_attack(version: str | list[str], label: str, classifier: PyTo
         pytest.param({"version": "standart"}, "did you mean 'standard'", id="version"),
         pytest.param({"version": ["apgd"]}, "did you mean 'apgd-", id="part"),
         pytest.param({"version": []}, "no part", id="no parts"),
-        pytest.param({"threat": ThreatModel("linf", [0.1, 0.2])}, "one finite radius", id="radius per example"),
+        pytest.param({"threat": ThreatModel("linf", [0.1, 0.2])}, "one radius", id="radius per example"),
         pytest.param({"batch_size": 0}, "batch_size", id="batch size"),
     ],
 )

@@ -271,7 +271,7 @@ def test_is_an_art_attack(linear_model: nn.Module) -> None:
         pytest.param("APGD", {"targeted": True}, ValueError, "no working targeted mode", id="no targets"),
         pytest.param("FAB", {"targeted": True}, ValueError, "no working targeted mode", id="broken targets"),
         pytest.param("PGD", {"batch_size": 0}, ValueError, "batch_size", id="batch size"),
-        pytest.param("PGD", {"threat": ThreatModel("linf", torch.ones(4))}, ValueError, "one finite", id="many radii"),
+        pytest.param("PGD", {"threat": ThreatModel("linf", torch.ones(4))}, ValueError, "one radius", id="many radii"),
         pytest.param("PGD", {"threat": ThreatModel("linf", 1, (0, 255))}, ValueError, "clip", id="clip of the threat"),
     ],
 )
