@@ -21,6 +21,7 @@ from art_ext.engine.options import EngineOptions
 from art_ext.engine.precision import Compiled, InPrecision, resolve_precision, to_memory_format
 from art_ext.engine.progress import Bar, Meter, require_finite
 from art_ext.engine.schedules import Schedule
+from art_ext.engine.twin import Twin, attack_twin
 from art_ext.engine.validation import Validation
 from art_ext.isolation import seeded
 from art_ext.losses import Loss
@@ -31,7 +32,10 @@ InnerAttack = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 
 @dataclass
 class Task:
-    """What is optimised: the defended model, its optimizer and schedule, the loss, the inner attack, the averaging."""
+    """What is optimised: the defended model, its optimizer and schedule, the loss, the inner attack, the averaging.
+
+    ``attacks_forward_only``: the attack calls its model and nothing else, so in bf16 it may be given a faster `Twin`.
+    """
 
     model: DefendedModel
     optimizer: Optimizer
@@ -39,6 +43,7 @@ class Task:
     attack: InnerAttack
     averaging: Averaging
     schedule: Schedule = field(default_factory=Schedule)
+    attacks_forward_only: bool = False
 
 
 class Run:
@@ -55,6 +60,9 @@ class Run:
         self.history = History(self.folder / "history.jsonl" if self.folder else None)
         self.best: dict[str, Tensor] | None = None
         self.net = self._prepare(task.model, options.compile)
+        self.twin: Twin | None = None  # built on the first batch, in the layout of the session
+        self.twin_sought = False
+        self.attacked = self.net
 
     def train(self, epochs: int) -> History:
         """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights.
@@ -90,7 +98,7 @@ class Run:
 
     def _step(self, x: Tensor, y: Tensor, progress: float, meter: Meter) -> None:
         task = self.task
-        x_adv = task.attack(self.net, x, y, self.random)
+        x_adv = task.attack(self._attacked(x), x, y, self.random)
         self._clear_gradients()
         out = task.loss.compute(self.net, x, x_adv, y, progress=progress)
         self.accelerator.backward(out.value)
@@ -100,6 +108,18 @@ class Run:
         task.averaging.after_step()
         task.schedule.after_batch()
         meter.add(out.value, out.logits_adv, y)
+
+    def _attacked(self, x: Tensor) -> nn.Module:
+        """What the attack sees: in bf16 a twin, where attack and network allow one."""
+        if not self.twin_sought:
+            self.twin_sought = True
+            if self.precision == "bf16" and self.task.attacks_forward_only:
+                self.twin = attack_twin(self.task.model, x, self._prepare)
+            if self.twin is not None:
+                self.attacked = self._prepare(self.twin.model, self.options.compile)
+        if self.twin is not None:
+            self.twin.refresh()
+        return self.attacked
 
     def _clear_gradients(self) -> None:
         """Those of the step before, those that were there before the run, and those of weights no optimizer holds."""

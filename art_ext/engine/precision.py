@@ -61,18 +61,19 @@ class InPrecision(nn.Module):
 class Compiled(nn.Module):
     """`torch.compile` for full batches, the eager model for the others, and for all once compilation has failed.
 
-    Batches of another size (the last one, validation) would cost a recompilation each.
+    A full batch may be doubled, clean and adversarial inputs in one forward. Batches of another size (the last one,
+    validation) would cost a recompilation each.
     """
 
     def __init__(self, model: nn.Module, batch_size: int) -> None:
         super().__init__()
-        self.eager, self.batch_size = model, batch_size
-        self._fast: Any = torch.compile(model)
+        self.eager, self.sizes = model, (batch_size, 2 * batch_size)
+        self._fast: Any = torch.compile(model, dynamic=False)
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """As the eager model."""
-        if self._fast is None or len(x) != self.batch_size:
+        if self._fast is None or len(x) not in self.sizes:
             return self.eager(x)
         try:
             return self._fast(x)

@@ -85,6 +85,7 @@ class RobustTrainer(Trainer):
         self.options = EngineOptions.of(options)
         self.averaging = get_averaging(averaging)
         self.attack = inner_attack(attack, classifier, self.loss, threat, steps, step_size)
+        self._native = attack is None
         self.model = DefendedModel(classifier)
         self.history = History()
         self._run: Run | None = None
@@ -175,7 +176,7 @@ class RobustTrainer(Trainer):
         if optimizer is None:
             raise ValueError("the classifier has no optimizer: give PyTorchClassifier(..., optimizer=...)")
         schedule.check(optimizer)
-        task = Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule)
+        task = Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule, self._native)
         self._run = Run(task, batches, self._validation(held_out, batches.batch_size), self.options)
         self.history = self._run.history
         self._run.train(epochs)

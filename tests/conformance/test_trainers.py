@@ -359,7 +359,7 @@ def test_a_compiler_that_works(fit, conv_model, monkeypatch):
         return graph
 
     fit(other)
-    monkeypatch.setattr(torch, "compile", lambda model: compile_(model, backend=captured))
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_(model, dynamic=dynamic, backend=captured))
     fit(conv_model, compile=True)
     assert graphs
     assert_same(weights(conv_model), weights(other))
@@ -371,7 +371,7 @@ def test_a_compiler_that_fails_is_told_of_and_done_without(fit, conv_model, monk
 
     other = copy.deepcopy(conv_model)
     fit(other)
-    monkeypatch.setattr(torch, "compile", lambda model: fail)
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: fail)
     with pytest.warns(UserWarning, match="torch.compile failed, going on without it: RuntimeError: no C"):
         fit(conv_model, compile=True)
     assert_same(weights(conv_model), weights(other))

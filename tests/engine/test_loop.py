@@ -668,7 +668,7 @@ def test_the_layout_of_a_run_ends_with_it(make_run, conv_model, images, channels
 def test_a_failing_compiler_only_warns(make_run, conv_model, monkeypatch):
     expected = trained(make_run, conv_model)
 
-    def broken(model):
+    def broken(model, dynamic):
         def fail(x):
             raise RuntimeError("no C++ compiler")
 
@@ -689,7 +689,7 @@ def test_compiled_training_is_the_same_training(make_run, conv_model, monkeypatc
         graphs.append(graph)
         return graph
 
-    monkeypatch.setattr(torch, "compile", lambda model: compile_(model, backend=captured))
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_(model, dynamic=dynamic, backend=captured))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         state = trained(make_run, conv_model, compile=True)

@@ -75,7 +75,7 @@ class Broken:
 
     calls = 0
 
-    def __init__(self, model):
+    def __init__(self, model, dynamic):
         pass
 
     def __call__(self, x):
@@ -98,17 +98,17 @@ def test_a_failing_compiler_is_told_once_and_left_alone(monkeypatch, conv_model,
     assert Broken.calls == 1
 
 
-def test_only_full_batches_are_compiled(monkeypatch, conv_model, images):
+def test_only_full_batches_and_their_doubles_are_compiled(monkeypatch, conv_model, images):
     sizes = []
-    monkeypatch.setattr(torch, "compile", lambda model: lambda x: sizes.append(len(x)) or model(x))
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: lambda x: sizes.append(len(x)) or model(x))
     model = Compiled(conv_model, 8)
-    for n in (8, 3, 8, 16):
+    for n in (8, 3, 8, 16, 9):
         assert torch.equal(model(images[0][:n]), conv_model(images[0][:n]))
-    assert sizes == [8, 8]
+    assert sizes == [8, 8, 16]
 
 
 def test_an_error_of_the_model_itself_is_raised(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda model: model)
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: model)
     with pytest.warns(UserWarning, match="going on without"), pytest.raises(RuntimeError, match="shapes cannot"):
         Compiled(nn.Linear(3, 2), 4)(torch.zeros(4, 5))
 

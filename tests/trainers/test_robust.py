@@ -492,3 +492,20 @@ def test_predict_hands_its_arguments_on(trainable, conv_model, data, monkeypatch
     np.testing.assert_array_equal(trainer.predict(data[0]), trainer.get_classifier().predict(data[0]))
     monkeypatch.setattr(trainer.get_classifier(), "predict", lambda x, **kwargs: (len(x), kwargs))
     assert trainer.predict(data[0], batch_size=3) == (20, {"batch_size": 3})
+
+
+TWINS = {  # options -> whether the attack sees a twin of the model
+    "native attack in bf16": ({"precision": "bf16"}, True),
+    "float32": ({"precision": "fp32"}, False),
+    "own attack": ({"precision": "bf16", "attack": lambda model, x, y: x}, False),
+}
+
+
+@pytest.mark.parametrize("options, expected", TWINS.values(), ids=TWINS)
+def test_only_the_native_attack_in_bf16_sees_a_twin(trainable, conv_model, images, options, expected):
+    x, y = (a.numpy() for a in images)
+    trainer = RobustTrainer(trainable(conv_model), threat=THREAT, steps=2, progress=False, **options)
+    trainer.fit(x, y, nb_epochs=1, batch_size=8)
+    run = trainer._run
+    assert (run.twin is not None, run.attacked is not run.net) == (expected, expected)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in run.attacked.modules()) is not expected
