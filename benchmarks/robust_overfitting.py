@@ -31,6 +31,7 @@ from art_ext.adapters.timm import timm_classifier
 from art_ext.averaging import EMA, ParameterInterpolation, snapshot
 from art_ext.data import load
 from art_ext.engine import History, plot_histories
+from art_ext.engine.precision import InPrecision, resolve_precision
 from art_ext.engine.validation import Validation
 from art_ext.files import atomic_write
 
@@ -111,9 +112,10 @@ def train(run: str, seed: int, epochs: int, data: Arrays, compiled: bool) -> tup
 def judge_epochs(target: PyTorchClassifier, epochs: list[Weights], held_out: Arrays, seed: int) -> Kept:
     x, y = (torch.from_numpy(a) for a in held_out)
     validation, history = Validation(x, y, THREAT, 10, 128, seed), History()
+    judged = InPrecision(target.model, x.device, resolve_precision("auto", x.device))  # as the trainer judges its own
     for epoch, weights in enumerate(epochs, 1):
         target.model.load_state_dict(weights)
-        clean, robust = validation.accuracies(target.model)
+        clean, robust = validation.accuracies(judged)
         history.append({"epoch": epoch, "clean": clean, "robust": robust})
     best = history.best("robust")
     assert best is not None
