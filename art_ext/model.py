@@ -120,6 +120,48 @@ class DefendedModel(nn.Module):
         return next((t.device for t in _tensors(self.network)), torch.device("cpu"))
 
 
+class Surrogate(nn.Module):
+    """A faster model (lower precision, say) that attacks differentiate, with the exact one that judges their success.
+
+    Args:
+        fast: called by `forward`.
+        exact: the undisturbed model, for `judge_of`.
+        trusted: the two nearly always agree, so the exact one is asked only about what the fast one believes fooled;
+            else (an undefended twin, say) about every point of the way.
+    """
+
+    def __init__(self, fast: nn.Module, exact: nn.Module, *, trusted: bool = True) -> None:
+        super().__init__()
+        self.fast, self.exact, self.trusted = fast, exact, trusted
+        self.training = exact.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, C) of the fast model."""
+        logits: Tensor = self.fast(x)
+        return logits
+
+
+def judge_of(model: nn.Module) -> nn.Module:
+    """The model that decides whether an example fools ``model``: the exact one behind a `Surrogate`, else itself."""
+    return model.exact if isinstance(model, Surrogate) else model
+
+
+@torch.no_grad()
+def misclassified(model: nn.Module, x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
+    """Which of the examples ``asked`` (mask) ``model`` gets wrong, (N,) bool; the others are not passed forward."""
+    wrong = asked.clone()
+    if bool(asked.any()):
+        wrong[asked] = model(x[asked]).argmax(1) != y[asked]
+    return wrong
+
+
+def confirmed(model: nn.Module, x_adv: Tensor, y: Tensor, believed: Tensor) -> Tensor:
+    """Which of the examples that ``model`` believes misclassified are so for the exact model behind it, (N,) bool."""
+    if not isinstance(model, Surrogate):
+        return believed
+    return misclassified(model.exact, x_adv, y, believed if model.trusted else torch.ones_like(believed))
+
+
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()

@@ -39,3 +39,24 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"objective 'dlr' needs at least 3 classes; the model has {logits.shape[1]}; use 'margin'")
     top = logits.topk(3, dim=1).values
     return margin(logits, y) / (top[:, 0] - top[:, 2]).clamp(min=1e-12)
+
+
+def dlr_targeted(logits: Tensor, pair: Tensor) -> Tensor:
+    """Targeted difference of logits ratio (Croce & Hein 2020), towards the class ``pair[:, 1]``.
+
+    Args:
+        logits: (N, C).
+        pair: true label and target class, (N, 2) int64.
+
+    Raises:
+        ValueError: fewer than four classes, for which the ratio is not defined.
+    """
+    if logits.shape[1] < 4:
+        raise ValueError(f"the targeted DLR needs at least 4 classes; the model has {logits.shape[1]}")
+    top = logits.topk(4, dim=1).values
+    return margin_towards(logits, pair) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp(min=1e-12)
+
+
+def margin_towards(logits: Tensor, pair: Tensor) -> Tensor:
+    """Logit of the target class minus that of the true one; ``pair`` as in `dlr_targeted`."""
+    return _of_class(logits, pair[:, 1]) - _of_class(logits, pair[:, 0])

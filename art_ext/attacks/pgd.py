@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks.objectives import Objective, get_objective
-from art_ext.model import evaluating, frozen
+from art_ext.model import confirmed, evaluating, frozen, judge_of
 from art_ext.threat import ThreatModel, per_example
 
 GAUSSIAN_START = 1e-3  # standard deviation of TRADES' start; an ℓ∞-uniform start is a full ε wide
@@ -30,6 +30,7 @@ def pgd(
     early_exit: bool = False,
     track_best: bool = False,
     generator: torch.Generator | None = None,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Projected gradient descent (Madry et al. 2018, https://arxiv.org/abs/1706.06083).
 
@@ -52,6 +53,8 @@ def pgd(
         early_exit: stop working on an example once it is misclassified (evaluation only).
         track_best: return the best iterate instead of the last: misclassified first, then highest objective.
         generator: source of the random start, on ``x``'s device; default: torch's global one.
+        start: where to begin, shaped like ``x``; projected onto the threat model, not modified. With
+            ``random_start=False`` and one restart only.
 
     Returns:
         Adversarial inputs, shaped like ``x``, inside the threat model.
@@ -67,7 +70,8 @@ def pgd(
         True
     """
     check_steps(steps=steps, restarts=restarts, eot=eot)
-    goal, start, x = get_objective(objective), _start_of(random_start), x.detach()
+    _check_start(start, x, random_start, restarts)
+    goal, kind, x = get_objective(objective), _start_of(random_start), x.detach()
     size = _step_size(2.5 * threat.radius(x) / steps if step_size is None else step_size, x)
     with evaluating(model), frozen(model):
         target = _reference(model, x) if goal.on_reference else y
@@ -78,7 +82,8 @@ def pgd(
             todo = best.open() if best is not None and early_exit else None
             if todo is not None and not len(todo):
                 break
-            x_adv = loop.run(x, y, target, size, _begin(x, threat, start, generator), todo)
+            first = _begin(x, threat, kind, generator) if start is None else threat.project(start.detach().to(x), x)
+            x_adv = loop.run(x, y, target, size, first, todo)
     return x_adv if best is None else best.x
 
 
@@ -111,11 +116,17 @@ def input_gradient(
     with torch.enable_grad():
         logits = model(leaf)
         values = objective(logits, target)
-        (grad,) = torch.autograd.grad(values.sum(), leaf)
+        grad = _gradient(values.sum(), leaf)
     if eot > 1:
         more = [input_gradient(model, x, target, objective) for _ in range(eot - 1)]
         grad, values, logits = (torch.stack(parts).mean(0) for parts in zip((grad, values, logits), *more, strict=True))
     return grad, values.detach(), logits.detach()
+
+
+def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
+    """Zero where ``value`` does not depend on ``leaf`` as far as autograd knows (a detached input, an argmax)."""
+    grad = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+    return torch.zeros_like(leaf) if grad is None else grad
 
 
 class _Best:
@@ -163,7 +174,7 @@ class _Loop:
         for _ in range(self.steps):
             grad, value, logits = input_gradient(self.model, x_adv, target, self.objective, self.eot)
             if self.best is not None:
-                fooled = logits.argmax(1) != y
+                fooled = confirmed(self.model, x_adv, y, logits.argmax(1) != y)
                 self.best.update(index, x_adv, value, fooled)
                 if self.early_exit and bool(fooled.any()):
                     left = (~fooled).nonzero().squeeze(1)
@@ -175,7 +186,7 @@ class _Loop:
             x_adv = threat.project_(x_adv.add_(threat.steepest(grad).mul_(size)), x, bounds)
         if self.best is not None:
             with torch.no_grad():
-                logits = self.model(x_adv)
+                logits = judge_of(self.model)(x_adv)
             self.best.update(index, x_adv, self.objective(logits, target), logits.argmax(1) != y)
         return x_adv
 
@@ -197,6 +208,18 @@ def _start_of(random_start: bool | str) -> str | None:
     if isinstance(random_start, str) and random_start not in STARTS:
         raise ValueError(f"random_start must be True, False or one of {', '.join(STARTS)}; got {random_start!r}")
     return "uniform" if random_start is True else random_start or None
+
+
+def _check_start(start: Tensor | None, x: Tensor, random_start: bool | str, restarts: int) -> None:
+    if start is None:
+        return
+    if random_start or restarts > 1:
+        raise ValueError(
+            "start takes the place of the random start: give random_start=False and restarts=1 with it; "
+            f"got random_start={random_start!r} and restarts={restarts}"
+        )
+    if start.shape != x.shape:
+        raise ValueError(f"start must have the shape of x, {tuple(x.shape)}; got {tuple(start.shape)}")
 
 
 def _begin(x: Tensor, threat: ThreatModel, start: str | None, generator: torch.Generator | None) -> Tensor:

@@ -1,0 +1,190 @@
+"""FAB-T: the smallest perturbation towards a class, by projections onto the linearised decision boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks.apgd import TOWARDS
+from art_ext.attacks.hunt import Hunt, Rows, likely_targets
+from art_ext.attacks.pgd import check_steps, input_gradient
+from art_ext.model import evaluating, frozen, judge_of
+from art_ext.threat import ThreatModel, per_example
+
+ALPHA_MAX, OVERSHOOT, BACKWARD = 0.1, 1.05, 0.9  # α_max, η and β of the paper
+NEAR = 1.1  # × ε: a point so near is also tried after a projection onto the ball (our decision)
+_TINY, _FAR = 1e-12, 1e12
+
+
+def fab(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: ThreatModel,
+    steps: int = 100,
+    targets: int = 9,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Targeted fast adaptive boundary attack (Croce & Hein 2020, https://arxiv.org/abs/1907.02044).
+
+    Each step projects the iterate and the clean input onto the boundary as it looks from the iterate, within the
+    valid range, and moves to a point between the two, nearer to the clean input once it is across. The attack is
+    deterministic and minimises the norm; an example is left alone as soon as it is fooled within ε. It works on the
+    boundary itself, where a faster model of lower precision errs, so it takes its gradients from the exact one.
+
+    Args:
+        model: from inputs to logits (N, C).
+        x: inputs (N, ...) within ``threat.clip``; not modified.
+        y: labels (N,), int64.
+        threat: norm, ε and valid range.
+        steps: iterations towards each target, at least 1 (paper: 100).
+        targets: most likely wrong classes to try, at least 1 (AutoAttack: 9).
+        generator: not used; attacks of a suite all take one.
+
+    Returns:
+        Adversarial inputs, shaped like ``x``, inside the threat model; the clean input where the attack failed.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> net = nn.Linear(4, 3)
+        >>> x, y = torch.rand(8, 4), torch.arange(8) % 3
+        >>> x_adv = fab(net, x, y, threat=ThreatModel("l2", 0.5), steps=5)
+        >>> bool((x_adv - x).norm(dim=1).max() <= 0.5 + 1e-6)
+        True
+    """
+    check_steps(steps=steps, targets=targets)
+    model = judge_of(model)
+    with evaluating(model), frozen(model):
+        hunt = Hunt(model, x, y)
+        with torch.no_grad():
+            goals = likely_targets(model(x), y, targets)
+        for goal in goals.unbind(1):
+            if not len(hunt.open):
+                break
+            _Descent(model, threat, steps, hunt).run(x[hunt.open], y[hunt.open], goal[hunt.open])
+    return hunt.found
+
+
+@dataclass
+class _State(Rows):
+    """Where each example stands that is still open; ``pair`` is its label and its target."""
+
+    index: Tensor
+    x: Tensor
+    pair: Tensor
+    now: Tensor
+    grad: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """One run towards one target of each open example."""
+
+    model: nn.Module
+    threat: ThreatModel
+    steps: int
+    hunt: Hunt
+
+    def run(self, x: Tensor, y: Tensor, target: Tensor) -> None:
+        pair = torch.stack((y, target), 1)
+        grad, value, _ = input_gradient(self.model, x, pair, TOWARDS)
+        state = _State(self.hunt.open, x, pair, x.clone(), grad, value)
+        for _ in range(self.steps):
+            state.now = self._towards_boundary(state)
+            state.grad, state.value, logits = input_gradient(self.model, state.now, state.pair, TOWARDS)
+            across = logits.argmax(1) != state.pair[:, 0]
+            state, across = self._without_fooled(state, across)
+            if not len(state.index):
+                return
+            self._step_back(state, across)
+
+    def _towards_boundary(self, s: _State) -> Tensor:
+        clip = self.threat.clip
+        at_clean = s.value + (s.grad * (s.x - s.now)).flatten(1).sum(1)
+        from_now = to_hyperplane(s.now, s.grad, s.value, norm=self.threat.norm, clip=clip)
+        from_clean = to_hyperplane(s.x, s.grad, at_clean, norm=self.threat.norm, clip=clip)
+        near, far = (per_example(self._size(d), s.x) for d in (from_now, from_clean))
+        alpha = (near / (near + far)).clamp(max=ALPHA_MAX)
+        ahead = (s.now + OVERSHOOT * from_now).lerp(s.x + OVERSHOOT * from_clean, alpha)
+        return ahead if clip is None else ahead.clamp(*clip)
+
+    def _size(self, delta: Tensor) -> Tensor:
+        return self.threat.distance(delta, torch.zeros_like(delta)).clamp(min=1e-8)
+
+    def _without_fooled(self, s: _State, across: Tensor) -> tuple[_State, Tensor]:
+        """An example that is across the boundary within ε is done; the rest goes on.
+
+        Every point near the ball is also tried after a projection onto it.
+        """
+        threat = self.threat.select(s.index)
+        near = threat.distance(s.now, s.x) <= NEAR * torch.as_tensor(threat.eps).to(s.x)
+        fooled = self.hunt.ask(s.index, threat.project(s.now, s.x), near)
+        if not bool(fooled.any()):
+            return s, across
+        self.hunt.drop(fooled)
+        return s.take(~fooled), across[~fooled]
+
+    def _step_back(self, s: _State, across: Tensor) -> None:
+        """Those across the boundary go on from a point nearer to the clean input."""
+        if not bool(across.any()):
+            return
+        s.now[across] = s.x[across].lerp(s.now[across], BACKWARD)
+        grad, value, _ = input_gradient(self.model, s.now[across], s.pair[across], TOWARDS)
+        s.grad[across], s.value[across] = grad, value
+
+
+def to_hyperplane(x: Tensor, normal: Tensor, value: Tensor, *, norm: str, clip: tuple[float, float] | None) -> Tensor:
+    """The smallest step from ``x`` to where a linear function is zero, within the valid range.
+
+    The step of each element is −sign · min(τ · rate, room): at rate 1 in ℓ∞, at rate |normal| in ℓ2, until the range
+    ends. The function falls concavely in τ, so Newton's method from τ = 0 never goes too far and ends exactly.
+    Where even the corner of the range does not reach zero, the step to that corner comes back.
+
+    Args:
+        x: points (N, ...) within ``clip``.
+        normal: gradient of the linear function, (N, ...).
+        value: its value at ``x``, (N,).
+        norm: ``"linf"`` or ``"l2"``, the size to keep small.
+        clip: the valid range, or None.
+
+    Returns:
+        The step (N, ...), to be added to ``x``.
+
+    Example:
+        >>> x, normal = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, -1.0]])
+        >>> to_hyperplane(x, normal, torch.tensor([0.4]), norm="linf", clip=(0.0, 1.0))
+        tensor([[-0.3000,  0.1000]])
+    """
+    points = x.flatten(1)
+    weights = normal.flatten(1) * torch.where(value < 0, -1.0, 1.0)[:, None]
+    pull = weights.abs()
+    rate = (pull > 0).to(pull) if norm == "linf" else pull
+    goal = value.abs()
+    if clip is None:
+        reach = goal / (pull * rate).sum(1).clamp(min=_TINY)
+        return (-weights.sign() * rate * reach[:, None]).view_as(x)
+    room = torch.where(weights > 0, points - clip[0], clip[1] - points)
+    reach = _reach(pull, rate, room, goal)
+    return (-weights.sign() * torch.minimum(rate * reach[:, None], room)).view_as(x)
+
+
+def _reach(pull: Tensor, rate: Tensor, room: Tensor, goal: Tensor) -> Tensor:
+    """τ with Σ pull · min(τ · rate, room) = goal, too large for any room where there is none, (N,)."""
+    reach = torch.zeros_like(goal)
+    for _ in range(pull.shape[1] + 1):  # a segment less in each round; about five are enough
+        moved = rate * reach[:, None]
+        free = moved < room
+        missing = goal - (pull * torch.where(free, moved, room)).sum(1)
+        slope = (pull * rate * free).sum(1)
+        step = torch.where(slope > 0, missing / slope.clamp(min=_TINY), _FAR).clamp(min=0)
+        short = (missing > 1e-6 * goal) & (reach < _FAR)
+        if not bool(short.any()):
+            break
+        reach = torch.where(short, reach + step, reach)
+    return reach
