@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = {".npz", ".yaml", ".j2", ".css"}  # of the files that the package ships beside its code
 HEAVY = ["tensorflow", "keras", "timm", "torchattacks", "pyautoattack", "matplotlib", "torchvision"]
 
 
@@ -145,7 +146,7 @@ def sources(prefix: str = "") -> set[str]:
     """All that must be in an archive, where ``prefix`` is what the folder ``adapters`` lies in."""
     code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "art_ext").rglob("*.py")}
     adapters = {prefix + p.relative_to(ROOT).as_posix() for p in (ROOT / "adapters").rglob("*.py")}
-    data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "art_ext").rglob("*") if p.suffix in {".npz", ".yaml"}}
+    data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "art_ext").rglob("*") if p.suffix in KINDS}
     return code | adapters | data | {"art_ext/py.typed", "art_ext/datasets/LICENSE.fashion-mnist"}
 
 

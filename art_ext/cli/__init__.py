@@ -13,9 +13,16 @@ def main(args: Sequence[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     from art_ext.cli.listing import list_registered
+    from art_ext.cli.parser import Parser
     from art_ext.cli.quickstart import quickstart
+    from art_ext.cli.report import report
 
-    verbs: Any = {"quickstart": quickstart, "list": list_registered}
+    verbs: Any = {"quickstart": quickstart, "list": list_registered, "report": report}
     auto_cli(
-        verbs, args=None if args is None else list(args), prog="art-ext", description=DESCRIPTION, allow_abbrev=False
+        verbs,
+        args=None if args is None else list(args),
+        parser_class=Parser,
+        prog="art-ext",
+        description=DESCRIPTION,
+        allow_abbrev=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -22,16 +22,17 @@ class Cost:
 
 
 @contextmanager
-def counting(module: nn.Module, cost: Cost | None = None) -> Iterator[Cost]:
+def counting(module: nn.Module, cost: Cost | None = None, *, also: Sequence[nn.Module] = ()) -> Iterator[Cost]:
     """Count what passes through ``module`` inside the block, whoever calls it: native, ART's or adapted attacks.
 
     A forward hook counts the rows of each output and hangs a gradient hook on it; values and gradients are untouched,
     and the module has no hook left afterwards. ART calls the children of an `nn.Sequential` one by one, so there the
-    last child is watched. Passes of a copy of the module are not seen.
+    last child is watched. Passes of a copy of the module are seen only where ``also`` names it.
 
     Args:
         module: the network, e.g. ``classifier.model``.
         cost: add to this one instead of starting at zero.
+        also: copies of the network whose passes count too.
 
     Yields:
         The `Cost`, whose seconds are complete when the block ends.
@@ -44,13 +45,14 @@ def counting(module: nn.Module, cost: Cost | None = None) -> Iterator[Cost]:
         (8, 8)
     """
     cost = Cost() if cost is None else cost
-    handle = _exit_of(module).register_forward_hook(_hook(cost))
+    handles = [_exit_of(m).register_forward_hook(_hook(cost)) for m in (module, *also)]
     start = perf_counter()
     try:
         yield cost
         _synchronize(module)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         cost.seconds += perf_counter() - start
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,17 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from art_ext.evaluation.prepare import check_options, prepare
-from art_ext.evaluation.progress import ProgressBar
-from art_ext.evaluation.report import AttackResult, RobustnessReport, environment
-from art_ext.evaluation.runner import Bench, Outcome, run_attack
-from art_ext.evaluation.suites import Attack, Setting, build_suite
-from art_ext.isolation import derive_seed, keeping_gradients, seeded
+from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, in_precision, is_random
+from art_ext.evaluation.escalation import escalation
+from art_ext.evaluation.indicators import Case, chosen, measure
+from art_ext.evaluation.native import NativeAttack
+from art_ext.evaluation.prepare import check_options, check_sources, prepare
+from art_ext.evaluation.report import RobustnessReport, environment
+from art_ext.evaluation.runner import majority
+from art_ext.evaluation.suites import RANDOMIZED, Attack, Setting, build_suite, is_cascade, unused
+from art_ext.evaluation.trials import Trial, broken_by, result_of, run_all, survival_of, worst_case
+from art_ext.evaluation.verdict import Indicator
+from art_ext.isolation import keeping_gradients
 from art_ext.model import evaluating, frozen
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
@@ -33,13 +38,18 @@ def evaluate(
     eot: int | str = "auto",
     batch_size: int = 128,
     seed: int = 0,
+    precision: str = "auto",
+    indicators: bool = True,
+    escalate: bool = False,
+    sources: Sequence[nn.Module] = (),
     progress: bool = True,
 ) -> RobustnessReport:
     """Attack a classifier with a suite of attacks and report the accuracy that is left.
 
     The whole defense is attacked and judged: preprocessors and network (`DefendedModel`), in eval mode. Attacks run on
     the correctly classified examples; a misclassified one counts as broken by every attack. Robust accuracy is the
-    per-example worst case: an example survives when no attack broke it.
+    per-example worst case: an example survives when no attack broke it. A randomised defense (two passes disagree) is
+    judged by 20 fresh passes; each example counts with the share of them that is right, in the worst of the attacks.
 
     What an attack returns is not taken on trust. An example with NaN or infinity counts as a failure of the attack
     (``n_failed``), one outside the threat model is projected onto it before it is judged (``n_projected``): a
@@ -54,13 +64,21 @@ def evaluate(
         x: inputs (N, C, H, W) or (N, D), float32 within ``threat.clip``; float64 is converted; not modified.
         y: integer labels (N,) or one-hot (N, classes).
         threat: norm, ε (finite; one number or one per example) and valid range.
-        suite: ``"fast"`` (native, seconds to minutes), ``"standard"`` (AutoAttack; extra ``autoattack``), the name of
-            one attack (``"pgd-20"``), or a list of names, native attacks, ART `EvasionAttack`s and (label, attack)
-            pairs. ART attacks run once over all examples with their own ε and batch size.
+        suite: ``"fast"`` (seconds to minutes), ``"standard"`` (AutoAttack; extra ``autoattack``), ``"strong"`` (its
+            parts, native), ``"randomized"``, ``"exhaustive"``, the name of one attack (``"apgd-t"``), or a list of
+            names, native attacks, ART `EvasionAttack`s and (label, attack) pairs. ART attacks run once over all
+            examples with their own ε and batch size.
         eot: draws whose gradients native attacks average; ``"auto"``: 20 where two passes over a batch disagree
-            (randomised output), else 1. ART attacks do not average; one draw judges.
+            (randomised output), else 1. ART attacks do not average.
         batch_size: examples per pass, of native attacks and of the judge.
         seed: of all random choices.
+        precision: of the gradients of native attacks, ``"auto"`` (bf16 where the hardware has it), ``"bf16"`` or
+            ``"fp32"``. Every success is confirmed by the undisturbed model, in any case.
+        indicators: measure the signs of masked gradients on a few examples after the attacks (`art_ext.evaluation.
+            indicators`); they make the report's verdict.
+        escalate: where something is flagged, also run what the indicators propose on the examples that are left:
+            attacks through the undefended twin, on smoothed gradients, in float64, black-box. The lower number counts.
+        sources: further models (inputs to logits) that an escalation attacks through.
         progress: show a progress bar with the attack and the accuracy so far.
 
     Raises:
@@ -77,63 +95,82 @@ def evaluate(
         >>> report.clean_accuracy, report.robust_accuracy, report.survivors.tolist()
         (1.0, 0.5, [True, False])
     """
-    check_options(threat=threat, eot=eot, batch_size=batch_size, seed=seed)
+    check_options(threat=threat, eot=eot, batch_size=batch_size, seed=seed, precision=precision)
+    check_sources(sources)
     classifier, model, images, labels = prepare(classifier, x, y, threat)
     attacks = build_suite(suite, Setting(classifier, threat, batch_size, seed))
-    bench = Bench(classifier, model, torch.from_numpy(images), torch.from_numpy(labels), threat, batch_size, 1, seed)
+    inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
+    bench = Bench(classifier, model, inputs, targets, threat, batch_size, 1, seed)
     with evaluating(model), frozen(model), keeping_gradients(model):
-        randomised, correct = _look(bench)
+        randomised = is_random(bench)
         draws = int(eot) if eot != "auto" else RANDOMISED_EOT if randomised else 1
-        outcomes = _run(attacks, replace(bench, eot=draws).take(correct), len(images), show=progress)
+        bench = replace(bench, eot=draws, draws=JUDGING_DRAWS if randomised else 1)
+        clean = bench.predict("clean")
+        attacked = majority(clean == bench.y).nonzero().squeeze(1)
+        fast = in_precision(bench, precision)
+        trials = run_all(attacks, fast, attacked, cascade=is_cascade(suite), show=progress)
+        signs = _signs(fast, clean, attacked, attacks, trials, randomised) if indicators or escalate else ()
+        if escalate:
+            extra = _labelled(escalation(model, bench.tried(), signs, sources=sources), trials)
+            left = attacked[survival_of(worst_case(clean, trials), bench.y, attacked)[attacked] > 0.5]
+            trials |= run_all(extra, bench, left, cascade=True, show=progress)
+    worst = worst_case(clean, trials)
+    survival = survival_of(worst, bench.y, attacked)
     return RobustnessReport(
-        clean_accuracy=correct.sum().item() / len(images),
-        survivors=_worst_case(correct, outcomes),
-        attacks={label: _result(outcome, len(images)) for label, outcome in outcomes.items()},
+        clean_accuracy=_mean(clean == bench.y),
+        survivors=survival > 0.5,
+        survival=survival if randomised else None,
+        attacks={label: result_of(trial, bench) for label, trial in trials.items()},
         threat=threat,
         suite=suite if isinstance(suite, str) else "custom",
         seed=int(seed),
         eot=draws,
         randomised=randomised,
+        labels=bench.y,
+        clean_predictions=clean[0],
+        predictions=worst[0],
+        indicators=signs,
         **environment(model),
     )
 
 
-def _look(bench: Bench) -> tuple[bool, Tensor]:
-    """Whether the output is random, and which examples (N,) are classified correctly."""
-    first = bench.x[: bench.batch_size].to(bench.model.device)
-    with seeded(derive_seed(bench.seed, "clean")), torch.no_grad():
-        one, two = bench.model(first), bench.model(first)
-        predicted = torch.cat([bench.judge(bench.x[index]) for index in bench.batches()])
-    # the distance between the logits of two passes, as in auto-attack's own checks (1e-4), relative for large logits
-    distance = torch.linalg.vector_norm(one - two, dim=1)
-    limit = 1e-4 * torch.linalg.vector_norm(one, dim=1).clamp(min=1)
-    return bool((distance > limit).any()), predicted == bench.y
+def _labelled(extra: Sequence[NativeAttack], taken: Collection[str]) -> dict[str, Attack]:
+    """The attacks of an escalation by label, told apart from those of the suite and from each other."""
+    labelled: dict[str, Attack] = {}
+    for attack in extra:
+        labelled[unused(f"escalated: {attack.name}", {*taken, *labelled})] = attack
+    return labelled
 
 
-def _run(attacks: dict[str, Attack], bench: Bench, total: int, *, show: bool) -> dict[str, Outcome]:
-    outcomes = {}
-    with ProgressBar(len(attacks), len(bench.x), total, show=show) as bar:
-        for label, attack in attacks.items():
-            bar.begin(label)
-            outcomes[label] = run_attack(label, attack, bench, bar.advance)
-    return outcomes
-
-
-def _result(outcome: Outcome, n_examples: int) -> AttackResult:
-    attacked, cost = max(len(outcome.survivors), 1), outcome.cost
-    return AttackResult(
-        accuracy=None if outcome.error else outcome.survivors.sum().item() / n_examples,
-        seconds=cost.seconds,
-        forwards=cost.forwards / attacked,
-        backwards=cost.backwards / attacked,
-        n_failed=outcome.n_failed,
-        n_projected=outcome.n_projected,
-        error=outcome.error,
+def _signs(
+    bench: Bench,
+    clean: Tensor,
+    attacked: Tensor,
+    attacks: dict[str, Attack],
+    trials: dict[str, Trial],
+    randomised: bool,
+) -> tuple[Indicator, ...]:
+    """The indicators, measured on the first examples that were attacked and on the first that survived."""
+    survival = survival_of(worst_case(clean, trials), bench.y, attacked)
+    index = chosen(attacked, attacked[survival[attacked] > 0.5])
+    device = bench.model.device
+    return measure(
+        Case(
+            model=bench.model,
+            attacked=bench.attacked or bench.model,
+            x=bench.x[index].to(device),
+            y=bench.y[index].to(device),
+            threat=bench.threat.select(index),
+            left=(survival[index] > 0.5).to(device),
+            broken={label: broken_by(trial) for label, trial in trials.items() if trial.outcome.error is None},
+            single=frozenset(label for label, attack in attacks.items() if getattr(attack, "steps", 0) == 1),
+            n=len(bench.x),
+            randomised=randomised,
+            averaged=bench.eot >= RANDOMISED_EOT and set(RANDOMIZED) <= set(attacks),
+            seed=bench.seed,
+        )
     )
 
 
-def _worst_case(correct: Tensor, outcomes: dict[str, Outcome]) -> Tensor:
-    survivors = correct.clone()
-    for outcome in outcomes.values():
-        survivors[correct] &= outcome.survivors
-    return survivors
+def _mean(correct: Tensor) -> float:
+    return correct.sum().item() / correct.numel()

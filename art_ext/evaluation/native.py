@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ class PGDAttack:
     random_start: bool | str = True
     restarts: int = 1
     early_exit: bool = True
+    confirms: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse an unknown objective now, not in the middle of an evaluation."""
@@ -91,3 +93,37 @@ class PGDAttack:
             early_exit=self.early_exit,
             generator=generator,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionAttack:
+    """Any function on tensors as part of a suite: those of `art_ext.attacks`, or an adaptive attack of your own.
+
+    Args:
+        name: label in the report.
+        function: ``(model, x, y, *, threat, generator, **options) -> x_adv``; one that also takes ``eot`` is told how
+            many draws to average against a randomised defense.
+        options: further keyword arguments.
+        confirms: the function asks the exact model about each success, so it may be given a faster one for its
+            gradients (`art_ext.model.judge_of`).
+
+    Example:
+        >>> def noise(model, x, y, *, threat, generator):
+        ...     return threat.random_start(x, generator)
+        >>> attack = FunctionAttack(name="noise", function=noise)
+        >>> x, threat, generator = torch.rand(2, 4), ThreatModel("linf", 0.1), torch.Generator()
+        >>> attack.run(nn.Linear(4, 3), x, torch.tensor([0, 1]), threat=threat, eot=1, generator=generator).shape
+        torch.Size([2, 4])
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    confirms: bool = False
+
+    def run(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatModel, eot: int, generator: torch.Generator
+    ) -> Tensor:
+        """See `NativeAttack`."""
+        draws = {"eot": eot} if "eot" in signature(self.function).parameters else {}
+        return self.function(model, x, y, threat=threat, generator=generator, **draws, **self.options)

@@ -11,6 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.attacks.pgd import check_steps
+from art_ext.engine.precision import resolve_precision
 from art_ext.isolation import seeded
 from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel
@@ -19,15 +20,23 @@ from art_ext.validation import Images, Labels, ProbabilitiesWarning, check_image
 TRIED = 8  # examples for the trial of the model
 
 
-def check_options(*, threat: Any, eot: Any, batch_size: Any, seed: Any) -> None:
+def check_options(*, threat: Any, eot: Any, batch_size: Any, seed: Any, precision: str = "auto") -> None:
     """Refuse options out of their range, by name; see `evaluate` for the ranges."""
     if not isinstance(threat, ThreatModel):
         raise TypeError(f"threat must be a ThreatModel, e.g. ThreatModel('linf', 8/255); got {threat!r}")
     check_steps(batch_size=batch_size)
+    resolve_precision(precision, torch.device("cpu"))
     if eot != "auto" and (not isinstance(eot, Integral) or eot < 1):
         raise ValueError(f"eot must be 'auto' or a whole number of at least 1; got {eot!r}")
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0; got {seed!r}")
+
+
+def check_sources(sources: Any) -> None:
+    """Refuse what cannot be attacked in place of the model."""
+    for source in sources:
+        if not isinstance(source, nn.Module):
+            raise TypeError(f"sources must be modules from inputs to logits; got {type(source).__name__}")
 
 
 def prepare(

@@ -30,11 +30,11 @@ class ProgressBar:
     ) -> None:
         self._bar.close()
 
-    def begin(self, label: str) -> None:
-        """The next attack starts; one that broke off before is counted as done."""
+    def begin(self, label: str, attacked: int) -> None:
+        """The next attack starts on so many examples; what one before left out or broke off is counted as done."""
         self._bar.update(self._finished - self._bar.n)
         self._finished += self._attacked
-        self._survivors = self._attacked
+        self._survivors = attacked
         self._bar.set_description(label)
 
     def advance(self, done: int, broken: int) -> None:

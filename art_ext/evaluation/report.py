@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from math import isnan, nan
@@ -15,13 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_ext.evaluation.html import report_page
+from art_ext.evaluation.latex import report_latex
+from art_ext.evaluation.markdown import report_markdown
 from art_ext.evaluation.plots import bar_chart
+from art_ext.evaluation.robustbench import robustbench_entry
 from art_ext.evaluation.table import render
+from art_ext.evaluation.verdict import VERDICTS, Indicator, verdict
 from art_ext.files import atomic_write
 from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel
 
-DERIVED = frozenset({"n_examples", "robust_accuracy"})  # in the JSON for its readers, computed in the report
+LABELS = dict.fromkeys(("labels", "clean_predictions", "predictions"), torch.int64)
+TENSORS = {"survivors": torch.bool, "survival": torch.float32} | LABELS
+DERIVED = frozenset({"n_examples", "robust_accuracy", "verdict"})  # in the JSON for its readers, computed in the report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,9 @@ class AttackResult:
         n_failed: examples that the attack returned with NaN or infinity; the clean ones were judged instead.
         n_projected: examples that it returned outside the threat model; their projections were judged instead.
         error: why the attack did not run to its end, or None.
+        std: of ``accuracy`` over the draws that judged a randomised defense; None for a deterministic one.
+        n_attacked: examples that it attacked; fewer than are classified correctly where a suite is a cascade, in
+            which each attack gets what the earlier ones left, and ``accuracy`` is what is left after all of them.
     """
 
     accuracy: float | None
@@ -45,6 +56,8 @@ class AttackResult:
     n_failed: int = 0
     n_projected: int = 0
     error: str | None = None
+    std: float | None = None
+    n_attacked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +66,9 @@ class RobustnessReport:
 
     Args:
         clean_accuracy: without attack, in [0, 1].
-        survivors: bool (N,), on the CPU: classified correctly under every attack that ran.
+        survivors: bool (N,), on the CPU: classified correctly under every attack that ran (a randomised defense: in
+            more than half of the draws that judge it).
+        survival: share of those draws (N,) in the worst of the attacks; None for a deterministic model.
         attacks: result of each attack by label.
         threat: the threat model.
         suite: name of the suite, ``"custom"`` for a list.
@@ -63,6 +78,12 @@ class RobustnessReport:
         versions: of art_ext, torch, ART, numpy and Python.
         device: where the network was.
         precision: dtype of the network's weights.
+        labels: the true labels (N,), int64.
+        clean_predictions: predicted without attack (N,), int64.
+        predictions: predicted in the worst case (N,), int64: what the first attack that broke an example made of it,
+            the true label of a survivor.
+        indicators: signs that the number is not to be trusted, flagged or not; empty where none was measured.
+        command: what repeats the evaluation, as text.
 
     Example:
         >>> report = RobustnessReport(
@@ -86,6 +107,21 @@ class RobustnessReport:
     versions: dict[str, str] | None = None
     device: str = "cpu"
     precision: str = "float32"
+    survival: Tensor | None = None
+    labels: Tensor | None = None
+    clean_predictions: Tensor | None = None
+    predictions: Tensor | None = None
+    indicators: tuple[Indicator, ...] = ()
+    command: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``"trusted"``, ``"suspect"`` or ``"broken evaluation"``: the worst that a flagged indicator says.
+
+        Where none was measured, it is ``"unchecked"``. Without a single attack that ran to its end, the evaluation is
+        broken in any case.
+        """
+        return VERDICTS[-1] if isnan(self.robust_accuracy) else verdict(self.indicators)
 
     @property
     def n_examples(self) -> int:
@@ -97,7 +133,8 @@ class RobustnessReport:
         """Share of examples that no attack broke; NaN, not a good number, where no attack ran to its end."""
         if all(result.error for result in self.attacks.values()):
             return nan
-        return self.survivors.sum().item() / self.n_examples
+        held = self.survivors if self.survival is None else self.survival
+        return held.sum().item() / self.n_examples
 
     def __str__(self) -> str:
         return render(self)
@@ -109,9 +146,10 @@ class RobustnessReport:
             OSError: ``path`` cannot be written; an older file there is untouched.
         """
         robust = None if isnan(self.robust_accuracy) else self.robust_accuracy
-        data: dict[str, Any] = {"n_examples": self.n_examples, "robust_accuracy": robust}
+        data: dict[str, Any] = {"n_examples": self.n_examples, "robust_accuracy": robust, "verdict": self.verdict}
         data |= {f.name: getattr(self, f.name) for f in fields(self)}
-        data["survivors"] = self.survivors.tolist()
+        data |= {name: None if data[name] is None else data[name].tolist() for name in TENSORS}
+        data["indicators"] = [asdict(indicator) for indicator in self.indicators]
         data["attacks"] = {label: asdict(result) for label, result in self.attacks.items()}
         data["threat"] = _threat_to_dict(self.threat)
         lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.items())
@@ -136,10 +174,74 @@ class RobustnessReport:
             different = sorted(set(data) ^ known) if isinstance(data, dict) else type(data).__name__
             raise ValueError(f"not a RobustnessReport of this version; missing or unknown: {different}")
         data = {name: data[name] for name in known - DERIVED}
-        data["survivors"] = torch.tensor(data["survivors"], dtype=torch.bool)
+        data |= {
+            name: None if data[name] is None else torch.tensor(data[name], dtype=TENSORS[name]) for name in TENSORS
+        }
+        data["indicators"] = tuple(Indicator(**indicator) for indicator in data["indicators"])
         data["attacks"] = {label: AttackResult(**result) for label, result in data["attacks"].items()}
         data["threat"] = ThreatModel(**data["threat"])
         return cls(**data)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "",
+        figures: Sequence[tuple[str, str | bytes]] = (),
+    ) -> None:
+        """Write a page that needs no network and no script; see `art_ext.evaluation.html.report_page`.
+
+        Args:
+            path: the page, written atomically.
+            title: its heading.
+            figures: pairs of a caption and a picture, SVG as text or PNG as bytes.
+
+        Raises:
+            OSError: ``path`` cannot be written.
+            ValueError: a picture is not SVG, or not PNG.
+        """
+        page = report_page(self, title=title, figures=figures)
+        with atomic_write(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    def to_markdown(self) -> str:
+        """Verdict, attacks and indicators as Markdown, for a model card or an issue."""
+        return report_markdown(self)
+
+    def to_latex(self) -> str:
+        """The attacks as a LaTeX table; the document needs the package booktabs."""
+        return report_latex(self)
+
+    def to_robustbench(
+        self,
+        *,
+        name: str,
+        link: str = "",
+        authors: str = "",
+        venue: str = "",
+        architecture: str = "",
+        dataset: str = "",
+        additional_data: bool = False,
+        number_forward_passes: int = 1,
+        reported: float | None = None,
+    ) -> dict[str, Any]:
+        """The entry of a RobustBench leaderboard; `robustbench_entry` says what the fields are.
+
+        Raises:
+            ValueError: ε per example, or no attack that ran to its end.
+        """
+        return robustbench_entry(
+            self,
+            name=name,
+            link=link,
+            authors=authors,
+            venue=venue,
+            architecture=architecture,
+            dataset=dataset,
+            additional_data=additional_data,
+            number_forward_passes=number_forward_passes,
+            reported=reported,
+        )
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a bar chart: clean, each attack, worst case. The format follows the suffix (``.png``, ``.svg``, …).

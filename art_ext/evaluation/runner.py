@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
-from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
+from art_ext.evaluation.bench import Bench
 from art_ext.evaluation.cost import Cost, counting
 from art_ext.evaluation.suites import Attack
 from art_ext.isolation import derive_seed, seeded
-from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel, per_example
 
 logger = logging.getLogger(__name__)
@@ -28,44 +27,21 @@ class AttackFailedWarning(UserWarning):
     """An attack raised, or returned something that is no set of examples: it is missing from the worst case."""
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What the attacks of one evaluation share; ``x`` (N, ...) and ``y`` (N,) stay on the CPU, batches travel."""
-
-    classifier: PyTorchClassifier
-    model: DefendedModel
-    x: Tensor
-    y: Tensor
-    threat: ThreatModel
-    batch_size: int
-    eot: int
-    seed: int
-
-    def take(self, index: Tensor) -> Bench:
-        """The bench of some of the examples (indices or mask)."""
-        return replace(self, x=self.x[index], y=self.y[index], threat=self.threat.select(index))
-
-    def batches(self) -> Iterator[Tensor]:
-        """The indices of one batch after the other."""
-        yield from torch.arange(len(self.x)).split(self.batch_size)
-
-    @torch.no_grad()
-    def judge(self, x: Tensor) -> Tensor:
-        """Predicted labels (N,) of one batch ``x``, on the CPU, in full precision whatever autocast the caller set."""
-        device = self.model.device
-        with torch.autocast(device.type, enabled=False):
-            return self.model(x.to(device)).argmax(1).cpu()
-
-
 @dataclass
 class Outcome:
-    """What one attack did to the N examples of its bench."""
+    """What one attack did to the N examples of its bench: the predicted labels in each draw (draws, N)."""
 
-    survivors: Tensor
+    predictions: Tensor
+    y: Tensor
     cost: Cost = field(default_factory=Cost)
     n_failed: int = 0
     n_projected: int = 0
     error: str | None = None
+
+    @property
+    def correct(self) -> Tensor:
+        """Which examples are classified correctly in which draw, (draws, N) bool."""
+        return self.predictions == self.y
 
 
 def run_attack(label: str, attack: Attack, bench: Bench, advance: Callable[[int, int], None]) -> Outcome:
@@ -78,26 +54,31 @@ def run_attack(label: str, attack: Attack, bench: Bench, advance: Callable[[int,
         advance: called after each batch with the number of examples done and of those that fell in it.
 
     Returns:
-        Who survived and what it cost. An attack that raised has ``error`` set and broke nothing.
+        What was predicted and what it cost. An attack that raised has ``error`` set and broke nothing.
     """
-    outcome = Outcome(torch.ones(len(bench.x), dtype=torch.bool))
+    outcome = Outcome(bench.y.repeat(bench.draws, 1), bench.y)
     if not len(bench.x):
         return outcome
     try:
         with seeded(derive_seed(bench.seed, label)):
             for index, x_adv in _examples(label, attack, bench, outcome):
                 checked, failed, projected = inspect(x_adv, bench.x[index].to(x_adv.device), bench.threat.select(index))
-                outcome.survivors[index] = bench.judge(checked) == bench.y[index]
+                outcome.predictions[:, index] = bench.judge(checked)
                 outcome.n_failed += failed
                 outcome.n_projected += projected
-                advance(len(index), int((~outcome.survivors[index]).sum()))
+                advance(len(index), len(index) - int(majority(outcome.correct[:, index]).sum()))
     except Exception as error:  # foreign code may raise anything; one broken attack must not cost the others' results
         logger.debug("attack %s failed", label, exc_info=True)
         text = f"{type(error).__name__}: {error}"
         told = f"attack {label!r} failed and is not in the worst case: {text}"
         warnings.warn(told, AttackFailedWarning, stacklevel=4)
-        return Outcome(torch.ones_like(outcome.survivors), outcome.cost, error=text)
+        return Outcome(bench.y.repeat(bench.draws, 1), bench.y, outcome.cost, error=text)
     return outcome
+
+
+def majority(correct: Tensor) -> Tensor:
+    """Which examples (N,) are right in more than half of the draws (draws, N)."""
+    return correct.float().mean(0) > 0.5
 
 
 def _examples(label: str, attack: Attack, bench: Bench, outcome: Outcome) -> Iterator[tuple[Tensor, Tensor]]:
@@ -108,10 +89,12 @@ def _examples(label: str, attack: Attack, bench: Bench, outcome: Outcome) -> Ite
         return
     device = bench.model.device
     generator = torch.Generator(device).manual_seed(derive_seed(bench.seed, label))
+    model = bench.attacked if bench.attacked is not None and getattr(attack, "confirms", False) else bench.model
+    copies = () if bench.copy is None else (bench.copy,)
     for index in bench.batches():
         x, y, threat = bench.x[index].to(device), bench.y[index].to(device), bench.threat.select(index)
-        with counting(bench.classifier.model, outcome.cost):
-            x_adv = attack.run(bench.model, x, y, threat=threat, eot=bench.eot, generator=generator)
+        with counting(bench.classifier.model, outcome.cost, also=copies):
+            x_adv = attack.run(model, x, y, threat=threat, eot=bench.eot, generator=generator)
         yield index, _as_examples(x_adv, bench.x[index])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
+from art_ext.attacks import apgd, fab, square
 from art_ext.evaluation.art_attacks import art_label, check_art_attack
-from art_ext.evaluation.native import NativeAttack, PGDAttack
+from art_ext.evaluation.native import FunctionAttack, NativeAttack, PGDAttack
 from art_ext.naming import lookup
 from art_ext.threat import ThreatModel
 
@@ -30,10 +31,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of attacks: a one-line description and what builds the attacks."""
+    """A named list of attacks: a one-line description and what builds the attacks.
+
+    In a ``cascade`` each attack gets only the examples that withstood the ones before, as in AutoAttack.
+    """
 
     description: str
     build: Callable[[Setting], list[Attack]]
+    cascade: bool = False
 
 
 def _autoattack(setting: Setting) -> list[Attack]:
@@ -50,15 +55,49 @@ def _autoattack(setting: Setting) -> list[Attack]:
     ]
 
 
-ATTACKS: dict[str, PGDAttack] = {
+def _known(*names: str) -> Callable[[Setting], list[Attack]]:
+    return lambda _: [ATTACKS[name] for name in names]
+
+
+def _restarted() -> list[Attack]:
+    """APGD on every objective from five starts."""
+    goals = {"ce": "CE", "dlr": "DLR", "margin": "margin"}
+    return [
+        FunctionAttack(
+            name=f"APGD-{name} 5 restarts", function=apgd, options={"objective": goal, "restarts": 5}, confirms=True
+        )
+        for goal, name in goals.items()
+    ]
+
+
+ATTACKS: dict[str, PGDAttack | FunctionAttack] = {
     "fgsm": PGDAttack(name="FGSM", steps=1, relative_step=1.0, random_start=False, early_exit=False),
     "pgd-20": PGDAttack(name="PGD-20"),
     "margin-pgd-20": PGDAttack(name="margin-PGD-20", objective="margin"),
+    "apgd-ce": FunctionAttack(name="APGD-CE", function=apgd, confirms=True),
+    "apgd-dlr": FunctionAttack(name="APGD-DLR", function=apgd, options={"objective": "dlr"}, confirms=True),
+    "apgd-t": FunctionAttack(name="APGD-T", function=apgd, options={"targets": 9}, confirms=True),
+    "fab-t": FunctionAttack(name="FAB-T", function=fab),
+    "square": FunctionAttack(name="Square", function=square, confirms=True),
 }
+STRONG = ("apgd-ce", "apgd-t", "fab-t", "square")
+RANDOMIZED = ("APGD-CE", "APGD-DLR")  # what a randomised defense must withstand, with EOT (AutoAttack's "rand")
 SUITES: dict[str, Suite] = {
-    "fast": Suite("FGSM, PGD-20 on cross entropy, PGD-20 on the margin", lambda _: list(ATTACKS.values())),
+    "fast": Suite("FGSM, PGD-20 on cross entropy, PGD-20 on the margin", _known("fgsm", "pgd-20", "margin-pgd-20")),
     "standard": Suite("AutoAttack, version standard (extra: autoattack)", _autoattack),
+    "strong": Suite("AutoAttack's parts, native: APGD-CE, APGD-T, FAB-T, Square", _known(*STRONG), cascade=True),
+    "randomized": Suite("for randomised defenses: APGD-CE and APGD-DLR with EOT", _known("apgd-ce", "apgd-dlr")),
+    "exhaustive": Suite(
+        "the fast and the strong suite, and APGD on three objectives from five starts each",
+        lambda s: [*_known("fgsm", "pgd-20", "margin-pgd-20")(s), *_restarted(), *_known(*STRONG)(s)],
+        cascade=True,
+    ),
 }
+
+
+def is_cascade(suite: str | Sequence[Any]) -> bool:
+    """Whether each attack of the suite gets only what the ones before left; a list of the user's own is none."""
+    return isinstance(suite, str) and suite in SUITES and SUITES[suite].cascade
 
 
 def build_suite(suite: str | Sequence[Any], setting: Setting) -> dict[str, Attack]:
@@ -81,7 +120,7 @@ def build_suite(suite: str | Sequence[Any], setting: Setting) -> dict[str, Attac
     attacks: dict[str, Attack] = {}
     for item in [suite] if isinstance(suite, str) else suite:
         for label, attack in _expand(item, setting):
-            attacks[_unused(label, attacks)] = attack
+            attacks[unused(label, attacks)] = attack
     return attacks
 
 
@@ -111,7 +150,8 @@ def label_of(attack: Attack) -> str:
     return art_label(attack) if isinstance(attack, EvasionAttack) else attack.name
 
 
-def _unused(label: str, taken: dict[str, Attack]) -> str:
+def unused(label: str, taken: Collection[str]) -> str:
+    """``label``, or ``"label (2)"`` and so on where it is taken."""
     number, name = 1, label
     while name in taken:
         number += 1

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from math import isnan
 from typing import TYPE_CHECKING
 
+from art_ext.evaluation.bench import JUDGING_DRAWS
+from art_ext.evaluation.facts import failed_attacks, notes
+
 if TYPE_CHECKING:
     from art_ext.evaluation.report import AttackResult, RobustnessReport
 
@@ -19,7 +22,7 @@ def render(report: RobustnessReport) -> str:
         *(_row(label, result) for label, result in report.attacks.items()),
         ("worst case", percent(report.robust_accuracy), "", "", "", _without(report)),
     ]
-    return "\n".join([*_aligned([HEAD, *rows]), *_footer(report)])
+    return "\n".join([*_aligned([HEAD, *rows]), *_verdict(report), *_footer(report)])
 
 
 def percent(share: float | None) -> str:
@@ -34,20 +37,11 @@ def percent(share: float | None) -> str:
 
 def _row(label: str, result: AttackResult) -> tuple[str, ...]:
     cost = (f"{result.seconds:.2f}", f"{result.forwards:.1f}", f"{result.backwards:.1f}")
-    return (label, percent(result.accuracy), *cost, "; ".join(_notes(result)))
-
-
-def _notes(result: AttackResult) -> Iterable[str]:
-    if result.error:
-        yield "failed: " + result.error.splitlines()[0][:100]
-    if result.n_failed:
-        yield f"{result.n_failed} not finite"
-    if result.n_projected:
-        yield f"{result.n_projected} projected"
+    return (label, percent(result.accuracy), *cost, "; ".join(notes(result)))
 
 
 def _without(report: RobustnessReport) -> str:
-    failed = [label for label, result in report.attacks.items() if result.error]
+    failed = failed_attacks(report)
     return f"without {', '.join(failed)}" if failed else ""
 
 
@@ -57,9 +51,21 @@ def _footer(report: RobustnessReport) -> Iterable[str]:
     yield f"{report.threat}, {inputs}; {report.n_examples} images; suite {report.suite}; seed {report.seed}"
     yield f"forwards, backwards: passes per attacked image; on {report.device}, {report.precision}"
     if report.randomised:
-        yield f"randomised output: native attacks average the gradients of {report.eot} draws; one draw judges"
+        averaged = f"native attacks average the gradients of {report.eot} draws"
+        yield f"randomised output: {averaged}; {JUDGING_DRAWS} fresh ones judge"
     elif report.eot > 1:
         yield f"native attacks average the gradients of {report.eot} draws"
+
+
+def _verdict(report: RobustnessReport) -> Iterable[str]:
+    """The verdict, and a line for each sign that led to it."""
+    if not report.indicators:
+        return
+    flagged = [i for i in report.indicators if i.flagged]
+    yield f"verdict: {report.verdict}" + ("" if flagged else f" ({len(report.indicators)} indicators, none flagged)")
+    for sign in flagged:
+        value = "–" if sign.value is None else f"{sign.value:.2g}"
+        yield f"  {sign.name} {value} (limit {sign.threshold:g}): {sign.explanation}; next: {sign.proposal}"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:

@@ -41,7 +41,9 @@ def test_bad_command_lines_are_told(args: list[str], told: str, capsys: pytest.C
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [[], ["quickstart"], ["list"]], ids=["command", "quickstart", "list"])
+@pytest.mark.parametrize(
+    "verb", [[], ["quickstart"], ["list"], ["report"]], ids=["command", "quickstart", "list", "report"]
+)
 def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*verb, "--help"])

@@ -56,6 +56,7 @@ def test_bad_argument(linear, change, error, message):
             arguments.pop("y"),
             suite=[Untouched()],
             progress=False,
+            indicators=False,
             **arguments,
         )
 
@@ -85,12 +86,14 @@ MODELS = {
 @pytest.mark.parametrize("function, error, message", MODELS.values(), ids=MODELS)
 def test_bad_model(linear, function, error, message):
     with pytest.raises(error, match=message):
-        evaluate(Returns(function), linear.x, linear.y, threat=THREAT, progress=False)
+        evaluate(Returns(function), linear.x, linear.y, threat=THREAT, progress=False, indicators=False)
 
 
 def test_other_number_of_classes_than_declared(linear, as_classifier):
     with pytest.raises(ValueError, match=r"must return logits \(8, 5\); it returns shape \(8, 2\)"):
-        evaluate(as_classifier(linear.net, classes=5), linear.x, linear.y, threat=THREAT, progress=False)
+        evaluate(
+            as_classifier(linear.net, classes=5), linear.x, linear.y, threat=THREAT, progress=False, indicators=False
+        )
 
 
 @pytest.mark.parametrize("form", ["classifier", "module"])
@@ -98,13 +101,21 @@ def test_probabilities_are_told_once_where_evaluate_was_called(linear, as_classi
     net = nn.Sequential(linear.net, nn.Softmax(1))
     model = as_classifier(net) if form == "classifier" else net
     with pytest.warns(ProbabilitiesWarning, match="take the softmax out of the model") as caught:
-        evaluate(model, linear.x, linear.y, threat=THREAT, suite="fgsm", progress=False)
+        evaluate(model, linear.x, linear.y, threat=THREAT, suite="fgsm", progress=False, indicators=False)
     assert [w.filename for w in caught] == [__file__]
 
 
 def test_float64_images_are_converted(linear):
-    expected = evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite="fgsm", progress=False)
+    expected = evaluate(
+        linear.classifier, linear.x, linear.y, threat=THREAT, suite="fgsm", progress=False, indicators=False
+    )
     report = evaluate(
-        linear.classifier, linear.x.astype(np.float64), linear.y, threat=THREAT, suite="fgsm", progress=False
+        linear.classifier,
+        linear.x.astype(np.float64),
+        linear.y,
+        threat=THREAT,
+        suite="fgsm",
+        progress=False,
+        indicators=False,
     )
     assert torch.equal(report.survivors, expected.survivors)

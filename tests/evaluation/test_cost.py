@@ -37,7 +37,14 @@ BUDGETS = {  # attack -> forwards, backwards per image on a model that no attack
 def test_budget(constant, wrapped, as_classifier, form, attack, forwards, backwards):
     classifier = as_classifier(constant.net if form == "sequential" else wrapped(constant.net))
     report = evaluate(
-        classifier, constant.x, constant.y, threat=THREAT, suite=[attack(classifier)], batch_size=15, progress=False
+        classifier,
+        constant.x,
+        constant.y,
+        threat=THREAT,
+        suite=[attack(classifier)],
+        batch_size=15,
+        progress=False,
+        indicators=False,
     )
     (result,) = report.attacks.values()
     assert result.accuracy == 1
@@ -46,7 +53,9 @@ def test_budget(constant, wrapped, as_classifier, form, attack, forwards, backwa
 
 
 def test_early_exit_saves_passes(linear):
-    report = evaluate(linear.classifier, linear.x, linear.y, threat=ThreatModel("linf", 0.3), progress=False)
+    report = evaluate(
+        linear.classifier, linear.x, linear.y, threat=ThreatModel("linf", 0.3), progress=False, indicators=False
+    )
     assert report.robust_accuracy == 0
     assert report.attacks["PGD-20"].forwards < 10
 

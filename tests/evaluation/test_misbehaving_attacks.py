@@ -42,7 +42,9 @@ KINDS = {"ART": ArtAttack, "native": Native}
 
 
 def run(linear, attack, threat=LINF):
-    return evaluate(linear.classifier, linear.x, linear.y, threat=threat, suite=[("bad", attack)], progress=False)
+    return evaluate(
+        linear.classifier, linear.x, linear.y, threat=threat, suite=[("bad", attack)], progress=False, indicators=False
+    )
 
 
 def _nan_in_two(x):
@@ -114,7 +116,13 @@ FAILURES = {
 def test_a_failed_attack_is_named_and_the_run_goes_on(linear, kind, function, message):
     with pytest.warns(AttackFailedWarning, match="'bad' failed") as caught:
         report = evaluate(
-            linear.classifier, linear.x, linear.y, threat=LINF, suite=[("bad", kind(function)), "fgsm"], progress=False
+            linear.classifier,
+            linear.x,
+            linear.y,
+            threat=LINF,
+            suite=[("bad", kind(function)), "fgsm"],
+            progress=False,
+            indicators=False,
         )
     assert caught[0].filename == __file__
     bad = report.attacks["bad"]

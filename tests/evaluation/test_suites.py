@@ -90,7 +90,7 @@ REFUSED = {
 @pytest.mark.parametrize("suite, error, message", REFUSED.values(), ids=REFUSED)
 def test_refused_before_any_work(linear, suite, error, message):
     with pytest.raises(error, match=message):
-        evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite=suite, progress=False)
+        evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite=suite, progress=False, indicators=False)
 
 
 def test_a_targeted_attack_is_refused(setting):
@@ -101,7 +101,15 @@ def test_a_targeted_attack_is_refused(setting):
 @pytest.mark.parametrize("options, said", [({"eps": 8}, "eps=8"), ({"norm": 2}, "norm=2"), ({"norm": 1}, "norm=1")])
 def test_another_ball_than_the_threat_models_is_told(linear, setting, options, said):
     with pytest.warns(UserWarning, match=f"ART PGD-20 has {said}") as caught:
-        evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite=[_pgd(setting, **options)], progress=False)
+        evaluate(
+            linear.classifier,
+            linear.x,
+            linear.y,
+            threat=THREAT,
+            suite=[_pgd(setting, **options)],
+            progress=False,
+            indicators=False,
+        )
     assert caught[0].filename == __file__
 
 
@@ -121,7 +129,17 @@ def test_native_attacks_get_the_evaluations_options(linear):
             return x
 
     calls = []
-    evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite=[Spy()], batch_size=25, eot=3, progress=False)
+    evaluate(
+        linear.classifier,
+        linear.x,
+        linear.y,
+        threat=THREAT,
+        suite=[Spy()],
+        batch_size=25,
+        eot=3,
+        progress=False,
+        indicators=False,
+    )
     assert [call[0] for call in calls] == [25, 25, 5]
     assert {call[1:4] for call in calls} == {(torch.int64, THREAT, 3)}
     assert len({call[4] for call in calls}) == 3
@@ -137,7 +155,16 @@ def test_an_art_attack_is_called_once_with_one_hot_labels(linear, monkeypatch):
         return generate(self, x, y, **kwargs)
 
     monkeypatch.setattr(FastGradientMethod, "generate", spy)
-    evaluate(linear.classifier, linear.x, linear.y, threat=THREAT, suite=[attack], batch_size=8, progress=False)
+    evaluate(
+        linear.classifier,
+        linear.x,
+        linear.y,
+        threat=THREAT,
+        suite=[attack],
+        batch_size=8,
+        progress=False,
+        indicators=False,
+    )
     ((shape, dtype, labels),) = calls
     assert (shape, dtype, labels.shape) == ((55, 3, 4, 4), np.float32, (55, 2))
     np.testing.assert_array_equal(labels.argmax(1), linear.y[5:])
@@ -156,7 +183,15 @@ def test_standard_is_built_lazily_with_the_evaluations_options(linear, monkeypat
     monkeypatch.setitem(sys.modules, "art_ext.adapters", ModuleType("art_ext.adapters"))
     monkeypatch.setitem(sys.modules, "art_ext.adapters.autoattack", module)
     report = evaluate(
-        linear.classifier, linear.x, linear.y, threat=THREAT, suite="standard", batch_size=9, seed=4, progress=False
+        linear.classifier,
+        linear.x,
+        linear.y,
+        threat=THREAT,
+        suite="standard",
+        batch_size=9,
+        seed=4,
+        progress=False,
+        indicators=False,
     )
     assert built == [(THREAT, "standard", 9, 4)]
     assert list(report.attacks) == ["AutoAttack"]

@@ -1,0 +1,92 @@
+"""What the attacks of one evaluation share, and what is found out about the model before they start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+
+from art_ext.engine.precision import InPrecision, resolve_precision
+from art_ext.engine.twin import attack_twin
+from art_ext.isolation import derive_seed, seeded
+from art_ext.model import DefendedModel, Surrogate
+from art_ext.threat import ThreatModel
+
+JUDGING_DRAWS = 20  # fresh passes that judge each example of a randomised defense
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the attacks of one evaluation share; ``x`` (N, ...) and ``y`` (N,) stay on the CPU, batches travel.
+
+    ``model`` is the whole defense, which judges in so many ``draws``; ``attacked`` is a faster `Surrogate` for attacks
+    that confirm their successes with it, and ``copy`` its network where that is another module.
+    """
+
+    classifier: PyTorchClassifier
+    model: DefendedModel
+    x: Tensor
+    y: Tensor
+    threat: ThreatModel
+    batch_size: int
+    eot: int
+    seed: int
+    draws: int = 1
+    attacked: nn.Module | None = None
+    copy: nn.Module | None = None
+
+    def take(self, index: Tensor) -> Bench:
+        """The bench of some of the examples (indices or mask)."""
+        return replace(self, x=self.x[index], y=self.y[index], threat=self.threat.select(index))
+
+    def tried(self) -> Tensor:
+        """The first batch, on the model's device."""
+        return self.x[: self.batch_size].to(self.model.device)
+
+    def batches(self) -> Iterator[Tensor]:
+        """The indices of one batch after the other."""
+        yield from torch.arange(len(self.x)).split(self.batch_size)
+
+    @torch.no_grad()
+    def judge(self, x: Tensor) -> Tensor:
+        """Predicted labels (draws, N) of one batch ``x``, on the CPU, in full precision whatever the caller set."""
+        device = self.model.device
+        x = x.to(device)
+        with torch.autocast(device.type, enabled=False):
+            return torch.stack([self.model(x).argmax(1) for _ in range(self.draws)]).cpu()
+
+    def predict(self, label: str) -> Tensor:
+        """Predicted labels (draws, N) of all examples; ``label`` selects the random numbers."""
+        with seeded(derive_seed(self.seed, label)):
+            return torch.cat([self.judge(self.x[index]) for index in self.batches()], dim=1)
+
+
+def is_random(bench: Bench) -> bool:
+    """Whether two passes over the first batch disagree.
+
+    The distance is that between their logits, as in auto-attack's own checks (1e-4), relative for large logits.
+    """
+    first = bench.tried()
+    with seeded(derive_seed(bench.seed, "clean")), torch.no_grad():
+        one, two = bench.model(first), bench.model(first)
+    distance = torch.linalg.vector_norm(one - two, dim=1)
+    return bool((distance > 1e-4 * torch.linalg.vector_norm(one, dim=1).clamp(min=1)).any())
+
+
+def in_precision(bench: Bench, precision: str) -> Bench:
+    """The bench with gradients in this precision (see `resolve_precision`); a float64 network keeps its own."""
+    model, device = bench.model, bench.model.device
+    narrow = all(p.dtype == torch.float32 for p in model.parameters())
+    if resolve_precision(precision, device) != "bf16" or not narrow or not len(bench.x):
+        return bench
+
+    def fast(module: nn.Module) -> nn.Module:
+        return InPrecision(module, device, "bf16")
+
+    twin = attack_twin(model, bench.tried(), fast)
+    attacked = model if twin is None else twin.model
+    copy = None if twin is None else twin.model.network
+    return replace(bench, attacked=Surrogate(fast(attacked), model), copy=copy)

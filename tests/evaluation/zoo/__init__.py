@@ -1,0 +1,1 @@
+"""Broken defenses and honest networks, for tests of whether an evaluation can tell the one from the other."""
