@@ -11,8 +11,9 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, in_precision, is_random
+from art_ext.evaluation.case import Case, chosen
 from art_ext.evaluation.escalation import escalation
-from art_ext.evaluation.indicators import Case, chosen, measure
+from art_ext.evaluation.indicators import measure
 from art_ext.evaluation.native import NativeAttack
 from art_ext.evaluation.prepare import check_options, check_sources, prepare
 from art_ext.evaluation.report import RobustnessReport, environment

@@ -7,15 +7,16 @@ Thresholds come from the source that each names; "our decision" are those that n
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from math import comb
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import OBJECTIVES, pgd, square
 from art_ext.attacks.pgd import input_gradient
+from art_ext.evaluation.case import PROBED, SURVIVORS, Case
 from art_ext.evaluation.probes import autograd_calls, pgd_values, smoothed_pgd
 from art_ext.evaluation.verdict import Indicator
 from art_ext.isolation import derive_seed, seeded
@@ -27,70 +28,15 @@ PINTOR = "Pintor et al. 2022, Indicators of Attack Failure"
 ATHALYE = "Athalye et al. 2018, Obfuscated Gradients"
 OURS = "our decision"
 BROKEN, SUSPECT = "broken evaluation", "suspect"
-PROBED, SURVIVORS = 16, 16  # examples that the checks look at
-FEW = 2  # examples: fewer prove nothing
-
-
-@dataclass(frozen=True)
-class Case:
-    """What the checks look at: some correctly classified examples, and some that survived the suite.
-
-    Args:
-        model: the whole defense, in eval mode, parameters frozen.
-        attacked: what attacks differentiate: a faster `Surrogate` of it, or the model itself.
-        x: correctly classified inputs (P, ...), on the model's device; ``y`` their labels, ``threat`` theirs.
-        left: which of them (P,) the suite did not break.
-        broken: indices that each attack of the suite broke, by label, among all ``n`` examples.
-        single: labels of the attacks of a single step.
-        randomised: two passes disagree.
-        averaged: every attack averaged its gradients over enough draws.
-        seed: of the checks' own random choices.
-    """
-
-    model: nn.Module
-    attacked: nn.Module
-    x: Tensor
-    y: Tensor
-    threat: ThreatModel
-    left: Tensor
-    broken: Mapping[str, set[int]]
-    single: frozenset[str]
-    n: int
-    randomised: bool
-    averaged: bool
-    seed: int
-
-    def survivors(self, count: int) -> tuple[Tensor, Tensor, ThreatModel]:
-        """Up to so many examples that the suite did not break."""
-        index = self.left.nonzero().squeeze(1)[:count]
-        return self.x[index], self.y[index], self.threat.select(index)
-
-    def first(self, count: int) -> tuple[Tensor, Tensor, ThreatModel]:
-        """Up to so many correctly classified examples, broken or not."""
-        index = torch.arange(min(count, len(self.x)), device=self.x.device)
-        return self.x[index], self.y[index], self.threat.select(index)
-
-    def generator(self, label: str) -> torch.Generator:
-        """Random numbers of their own for each check."""
-        return torch.Generator(self.x.device).manual_seed(derive_seed(self.seed, f"indicator {label}"))
-
-    def fooled(self, x_adv: Tensor, y: Tensor) -> int:
-        """How many examples the model gets wrong."""
-        with torch.no_grad():
-            return int((self.model(x_adv).argmax(1) != y).sum()) if len(y) else 0
-
-
-def chosen(attacked: Tensor, standing: Tensor) -> Tensor:
-    """Which of the ``attacked`` examples (indices) a case holds: the first ones, then the first still ``standing``."""
-    first, rest = attacked[:PROBED], standing[:SURVIVORS]
-    return torch.cat((first, rest[~torch.isin(rest, first)]))
-
+CHANCE = 0.05  # level of the test that a share exceeds its threshold, on the few examples that are looked at
 
 Check = Callable[[Case], Indicator | tuple[Indicator, ...]]
 
 
 def measure(case: Case) -> tuple[Indicator, ...]:
-    """All indicators; one that cannot be measured has no value and is not flagged."""
+    """All indicators; one that cannot be measured has no value and is not flagged. None at all without an example."""
+    if not len(case.x):
+        return ()
     found: list[Indicator] = []
     for check in CHECKS:
         with seeded(derive_seed(case.seed, check.__name__)):
@@ -116,7 +62,7 @@ def randomised_output(case: Case) -> Indicator:
 def optimisation_at_test_time(case: Case) -> Indicator:
     """The model itself takes gradients when it predicts."""
     x, _, _ = case.first(1)
-    calls = autograd_calls(case.model, x) if len(x) else 0
+    calls = autograd_calls(case.model, x)
     return Indicator(
         name="optimisation at test time",
         value=float(calls),
@@ -135,7 +81,7 @@ def probabilities(case: Case) -> Indicator:
     with torch.no_grad():
         out = case.model(x)
     like = (out >= 0).all(1) & ((out.sum(1) - 1).abs() < 1e-3)
-    share = like.float().mean().item() if len(x) else 0.0
+    share = like.float().mean().item()
     return Indicator(
         name="probabilities for logits",
         value=share,
@@ -148,23 +94,35 @@ def probabilities(case: Case) -> Indicator:
     )
 
 
-def zero_gradients(case: Case) -> Indicator:
-    """The margin has no gradient with respect to the input, or no finite one."""
-    share, _ = _dead(case, "margin")
-    return Indicator(
-        name="zero gradients",
-        value=share,
-        threshold=0.05,
-        flagged=share > 0.05,
-        severity=BROKEN,
-        source=f"{ATHALYE}; threshold {OURS}",
-        explanation="share of examples whose margin has a zero, NaN or infinite input gradient: no attack by gradients",
-        proposal="declare a BPDA gradient, or attack black-box and by transfer (escalate=True)",
+def gradients_of_the_margin(case: Case) -> tuple[Indicator, Indicator]:
+    """The margin has no gradient with respect to the input, or no finite one, or only in a few elements."""
+    share, pixels = _dead(case, "margin")
+    return (
+        Indicator(
+            name="zero gradients",
+            value=share,
+            threshold=0.05,
+            flagged=share > 0.05,
+            severity=BROKEN,
+            source=f"{ATHALYE}; threshold {OURS}",
+            explanation="share of examples whose margin has a zero, NaN or infinite input gradient: none to attack by",
+            proposal="declare a BPDA gradient, or attack black-box and by transfer (escalate=True)",
+        ),
+        Indicator(
+            name="dead pixels",
+            value=pixels,
+            threshold=0.9,
+            flagged=pixels > 0.9,
+            severity=SUSPECT,
+            source=OURS,
+            explanation="share of input elements with a gradient of exactly zero",
+            proposal="a BPDA gradient for the layer that loses them; black-box attacks",
+        ),
     )
 
 
 def vanishing_cross_entropy(case: Case) -> Indicator:
-    """As above, of cross entropy: a saturated softmax hides a gradient that the logits still have."""
+    """Cross entropy has none: a saturated softmax hides a gradient that the logits still have."""
     share, _ = _dead(case, "ce")
     return Indicator(
         name="vanishing cross entropy",
@@ -178,26 +136,9 @@ def vanishing_cross_entropy(case: Case) -> Indicator:
     )
 
 
-def dead_pixels(case: Case) -> Indicator:
-    """Most input elements do not move the margin at all."""
-    _, pixels = _dead(case, "margin")
-    return Indicator(
-        name="dead pixels",
-        value=pixels,
-        threshold=0.9,
-        flagged=pixels > 0.9,
-        severity=SUSPECT,
-        source=OURS,
-        explanation="share of input elements with a gradient of exactly zero",
-        proposal="a BPDA gradient for the layer that loses them; black-box attacks",
-    )
-
-
 def _dead(case: Case, objective: str) -> tuple[float, float]:
     """Share of the examples without a usable gradient, and of elements without one among the others."""
     x, y, _ = case.first(PROBED)
-    if not len(x):
-        return 0.0, 0.0
     grad = input_gradient(case.model, x, y, OBJECTIVES[objective])[0].flatten(1)
     dead = ~grad.isfinite().all(1) | (grad == 0).all(1)
     rest = grad[~dead]
@@ -207,9 +148,7 @@ def _dead(case: Case, objective: str) -> tuple[float, float]:
 def precision_of_gradients(case: Case) -> Indicator:
     """Gradients in float32 point elsewhere than those in float64: rounding has destroyed them."""
     x, y, _ = case.first(PROBED // 2)
-    value = None
-    if len(x) and not case.randomised:
-        value = _disagreement(case.model, x, y)
+    value = None if case.randomised else _disagreement(case.model, x, y)
     return Indicator(
         name="float32 against float64",
         value=value,
@@ -243,7 +182,7 @@ def single_step(case: Case) -> Indicator:
         name="single step beats iterative",
         value=share,
         threshold=0.01,
-        flagged=share is not None and share > 0.01 and len(alone) >= FEW,
+        flagged=compared and _exceeds(len(alone), case.n, 0.01),
         severity=BROKEN,
         source=f"{CARLINI}; threshold {OURS}",
         explanation="share of all examples that FGSM broke and no iterative attack did",
@@ -253,13 +192,9 @@ def single_step(case: Case) -> Indicator:
 
 def black_box(case: Case) -> Indicator:
     """Random search breaks what gradients could not."""
-    x, y, threat = case.survivors(SURVIVORS)
-    x_adv = (
-        square(case.attacked, x, y, threat=threat, queries=50, generator=case.generator("black box")) if len(x) else x
-    )
-    return _share(
-        case.fooled(x_adv, y),
-        len(x),
+    return _fallen(
+        case,
+        partial(square, queries=50),
         name="black box beats white box",
         severity=BROKEN,
         source=f"{CROCE}; {CARLINI}",
@@ -269,17 +204,10 @@ def black_box(case: Case) -> Indicator:
 
 
 def more_steps(case: Case) -> Indicator:
-    """Twice the steps break what the suite did not."""
-    x, y, threat = case.survivors(SURVIVORS)
-    x_adv = x
-    if len(x):
-        generator = case.generator("steps")
-        x_adv = pgd(
-            case.attacked, x, y, threat=threat, steps=40, objective="margin", early_exit=True, generator=generator
-        )
-    return _share(
-        case.fooled(x_adv, y),
-        len(x),
+    """Another start and 40 steps break what the suite did not."""
+    return _fallen(
+        case,
+        partial(pgd, steps=40, objective="margin", early_exit=True),
         name="more steps help",
         severity=SUSPECT,
         source=CARLINI,
@@ -290,11 +218,9 @@ def more_steps(case: Case) -> Indicator:
 
 def smoothed_gradient(case: Case) -> Indicator:
     """Gradients averaged over a neighbourhood break what plain ones did not: the surface is rough."""
-    x, y, threat = case.survivors(PROBED)
-    x_adv = smoothed_pgd(case.attacked, x, y, threat=threat, generator=case.generator("smoothed")) if len(x) else x
-    return _share(
-        case.fooled(x_adv, y),
-        len(x),
+    return _fallen(
+        case,
+        smoothed_pgd,
         name="smoothed gradients help",
         severity=BROKEN,
         source=f"{ATHALYE} (EOT on a model that claims to be deterministic)",
@@ -306,17 +232,14 @@ def smoothed_gradient(case: Case) -> Indicator:
 def unlimited_radius(case: Case) -> Indicator:
     """Examples survive although the attack may change the image as it likes."""
     x, y, threat = case.first(PROBED)
-    share = None
-    if len(x):
-        wide = threat.with_eps(_everything(threat, x))
-        options: dict[str, Any] = {"steps": 20, "objective": "margin", "early_exit": True}
-        x_adv = pgd(case.attacked, x, y, threat=wide, generator=case.generator("unlimited"), **options)
-        share = 1 - case.fooled(x_adv, y) / len(x)
+    wide = threat.with_eps(_everything(threat, x))
+    attack = partial(pgd, steps=20, objective="margin", early_exit=True)
+    share = 1 - _broken(case, attack, x, y, wide, "unlimited") / len(x)
     return Indicator(
         name="survivors at unlimited ε",
         value=share,
         threshold=0.1,
-        flagged=share is not None and share > 0.1,
+        flagged=share > 0.1,
         severity=BROKEN,
         source=f"{CARLINI}; {PINTOR}; threshold {OURS}",
         explanation="share of examples that withstand 20 steps of PGD without a limit on the perturbation",
@@ -334,21 +257,17 @@ def _everything(threat: ThreatModel, x: Tensor) -> float:
 def not_monotone(case: Case) -> Indicator:
     """A larger ball leaves more survivors than a smaller one."""
     x, y, threat = case.first(PROBED)
-    value = None
-    if len(x):
-        counts = []
-        for factor in (0.5, 2.0):
-            wider = threat.with_eps(torch.as_tensor(threat.eps) * factor)
-            options: dict[str, Any] = {"steps": 10, "objective": "margin", "early_exit": True}
-            x_adv = pgd(case.attacked, x, y, threat=wider, generator=case.generator("monotone"), **options)
-            counts.append(case.fooled(x_adv, y))
-        value = max(counts[0] - counts[1], 0) / len(x)
-    few = FEW / max(len(x), 1)
+    attack = partial(pgd, steps=10, objective="margin", early_exit=True)
+    near, far = (
+        _broken(case, attack, x, y, threat.with_eps(torch.as_tensor(threat.eps) * factor), "monotone")
+        for factor in (0.5, 2.0)
+    )
+    more = max(near - far, 0)
     return Indicator(
         name="accuracy not monotone in ε",
-        value=value,
+        value=more / len(x),
         threshold=0.05,
-        flagged=value is not None and value > 0.05 and value >= few,
+        flagged=_exceeds(more, len(x), 0.05),
         severity=SUSPECT,
         source=f"{CARLINI}; threshold {OURS}",
         explanation="share of examples by which PGD-10 breaks fewer at 2 ε than at ε / 2",
@@ -359,15 +278,13 @@ def not_monotone(case: Case) -> Indicator:
 def path_of_the_attack(case: Case) -> tuple[Indicator, Indicator]:
     """What one run of PGD-20 tells of itself: silent successes, and whether it had converged."""
     x, y, threat = case.first(PROBED)
-    if not len(x):
-        return _silent(0.0), _rising(None)
     values, wrong = pgd_values(case.attacked, x, y, threat=threat, generator=case.generator("path"))
     silent = (wrong[:-1].any(0) & ~wrong[-1]).float().mean().item()
     standing = ~wrong.any(0)
     gain = values.cummax(0).values
     total, late = gain[-1] - gain[0], gain[-1] - gain[-6]
     share = late > 0.25 * total.clamp(min=1e-12)
-    return _silent(silent), _rising(share[standing].float().mean().item() if int(standing.sum()) >= FEW else None)
+    return _silent(silent), _rising(share[standing].float().mean().item() if int(standing.sum()) > 1 else None)
 
 
 def _silent(value: float) -> Indicator:
@@ -396,24 +313,41 @@ def _rising(value: float | None) -> Indicator:
     )
 
 
-def _share(count: int, of: int, **texts: str) -> Indicator:
-    """An indicator on survivors that a stronger attack breaks."""
-    value = count / of if of else None
+def _fallen(case: Case, attack: Callable[..., Tensor], *, name: str, **texts: str) -> Indicator:
+    """An indicator on survivors of the suite that another attack breaks."""
+    x, y, threat = case.survivors(SURVIVORS)
+    count = _broken(case, attack, x, y, threat, name)
     return Indicator(
-        value=value,
+        name=name,
+        value=count / len(x) if len(x) else None,
         threshold=0.05,
-        flagged=count >= FEW and count > 0.05 * of,
+        flagged=_exceeds(count, len(x), 0.05),
         **texts,
     )
+
+
+def _broken(case: Case, attack: Callable[..., Tensor], x: Tensor, y: Tensor, threat: ThreatModel, label: str) -> int:
+    """How many of these examples the attack breaks."""
+    return case.fooled(attack(case.attacked, x, y, threat=threat, generator=case.generator(label)), y) if len(x) else 0
+
+
+def _exceeds(count: int, of: int, threshold: float) -> bool:
+    """Whether ``count`` of ``of`` is more than a share of ``threshold`` explains: one-sided binomial test.
+
+    Example:
+        >>> [_exceeds(count, 16, 0.05) for count in (1, 2, 3)]
+        [False, False, True]
+    """
+    below = sum(comb(of, k) * threshold**k * (1 - threshold) ** (of - k) for k in range(count))
+    return 1 - below < CHANCE
 
 
 CHECKS: list[Check] = [
     randomised_output,
     optimisation_at_test_time,
     probabilities,
-    zero_gradients,
+    gradients_of_the_margin,
     vanishing_cross_entropy,
-    dead_pixels,
     precision_of_gradients,
     single_step,
     black_box,

@@ -15,8 +15,9 @@ EPS = 8 / 255
 @pytest.fixture
 def few(monkeypatch):
     """Indicators on a few examples: half the time, and harder for them."""
-    monkeypatch.setattr("art_ext.evaluation.indicators.PROBED", 8)
-    monkeypatch.setattr("art_ext.evaluation.indicators.SURVIVORS", 8)
+    for module in ("case", "indicators"):
+        for name in ("PROBED", "SURVIVORS"):
+            monkeypatch.setattr(f"art_ext.evaluation.{module}.{name}", 8)
 
 
 @pytest.mark.data
