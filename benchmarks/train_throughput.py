@@ -62,9 +62,9 @@ class Network:
 
 
 NETWORKS = {
-    "resnet18": Network("resnet18", (3, 32, 32), 64, 2),
-    "cnn": Network("small_cnn", (1, 28, 28), 128, 8),
-    "vit": Network("vit_tiny_patch16_224", (3, 32, 32), 64, 2, {"patch_size": 4}),
+    "resnet18": Network("resnet18", (3, 32, 32), 64, 4),
+    "cnn": Network("small_cnn", (1, 28, 28), 128, 16),
+    "vit": Network("vit_tiny_patch16_224", (3, 32, 32), 64, 4, {"patch_size": 4}),
 }
 
 

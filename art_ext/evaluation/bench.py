@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +10,13 @@ from torch import Tensor, nn
 
 from art_ext.engine.precision import InPrecision, resolve_precision
 from art_ext.engine.twin import attack_twin
+from art_ext.evaluation.memory import in_halves
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel, Surrogate
 from art_ext.threat import ThreatModel
+from art_ext.validation import Images, Labels
 
+TRIED = 8  # inputs, as in the trial of the model: few enough for any memory
 JUDGING_DRAWS = 20  # fresh passes that judge each example of a randomised defense
 
 
@@ -22,14 +24,16 @@ JUDGING_DRAWS = 20  # fresh passes that judge each example of a randomised defen
 class Bench:
     """What the attacks of one evaluation share; ``x`` (N, ...) and ``y`` (N,) stay on the CPU, batches travel.
 
-    ``model`` is the whole defense, which judges in so many ``draws``; ``attacked`` is a faster `Surrogate` for attacks
-    that confirm their successes with it, and ``copy`` its network where that is another module.
+    ``rows`` are the examples' places among all of the evaluation. ``model`` is the whole defense, which judges in so
+    many ``draws``; ``attacked`` is a faster `Surrogate` for attacks that confirm their successes with it, and ``copy``
+    its network where that is another module.
     """
 
     classifier: PyTorchClassifier
     model: DefendedModel
     x: Tensor
     y: Tensor
+    rows: Tensor
     threat: ThreatModel
     batch_size: int
     eot: int
@@ -38,34 +42,51 @@ class Bench:
     attacked: nn.Module | None = None
     copy: nn.Module | None = None
 
+    @classmethod
+    def of(
+        cls,
+        prepared: tuple[PyTorchClassifier, DefendedModel, Images, Labels],
+        threat: ThreatModel,
+        batch_size: int,
+        seed: int,
+        eot: int = 1,
+    ) -> Bench:
+        """The bench of all examples that `prepare` has returned."""
+        classifier, model, images, labels = prepared
+        x, y = torch.from_numpy(images), torch.from_numpy(labels)
+        return cls(classifier, model, x, y, torch.arange(len(x)), threat, batch_size, eot, seed)
+
     def take(self, index: Tensor) -> Bench:
         """The bench of some of the examples (indices or mask)."""
-        return replace(self, x=self.x[index], y=self.y[index], threat=self.threat.select(index))
+        threat = self.threat.select(index)
+        return replace(self, x=self.x[index], y=self.y[index], rows=self.rows[index], threat=threat)
 
     def tried(self) -> Tensor:
-        """The first batch, on the model's device."""
-        return self.x[: self.batch_size].to(self.model.device)
-
-    def batches(self) -> Iterator[Tensor]:
-        """The indices of one batch after the other."""
-        yield from torch.arange(len(self.x)).split(self.batch_size)
+        """A few inputs, on the model's device: what is found out about the model is found out on them."""
+        return self.x[: min(self.batch_size, TRIED)].to(self.model.device)
 
     @torch.no_grad()
     def judge(self, x: Tensor) -> Tensor:
-        """Predicted labels (draws, N) of one batch ``x``, on the CPU, in full precision whatever the caller set."""
-        device = self.model.device
-        x = x.to(device)
+        """Predicted labels (draws, N) of ``x``, on the CPU, in full precision whatever the caller set."""
+        device, predictions = self.model.device, torch.empty(self.draws, len(x), dtype=torch.int64)
+
+        def look(index: Tensor) -> None:
+            batch = x[index.to(x.device)].to(device)
+            predictions[:, index] = torch.stack([self.model(batch).argmax(1) for _ in range(self.draws)]).cpu()
+
         with torch.autocast(device.type, enabled=False):
-            return torch.stack([self.model(x).argmax(1) for _ in range(self.draws)]).cpu()
+            for index in torch.arange(len(x)).split(self.batch_size):
+                in_halves(look, index)
+        return predictions
 
     def predict(self, label: str) -> Tensor:
         """Predicted labels (draws, N) of all examples; ``label`` selects the random numbers."""
         with seeded(derive_seed(self.seed, label)):
-            return torch.cat([self.judge(self.x[index]) for index in self.batches()], dim=1)
+            return self.judge(self.x)
 
 
 def is_random(bench: Bench) -> bool:
-    """Whether two passes over the first batch disagree.
+    """Whether two passes over the first inputs disagree.
 
     The distance is that between their logits, as in auto-attack's own checks (1e-4), relative for large logits.
     """

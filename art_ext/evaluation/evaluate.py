@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,11 +15,13 @@ from torch import Tensor, nn
 from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, in_precision, is_random
 from art_ext.evaluation.case import Case, chosen
 from art_ext.evaluation.escalation import escalation
-from art_ext.evaluation.indicators import measure
+from art_ext.evaluation.indicators import measure, out_of_time
+from art_ext.evaluation.journal import Journal, described, fingerprint, weights_of
 from art_ext.evaluation.native import NativeAttack
-from art_ext.evaluation.prepare import check_options, check_sources, prepare
-from art_ext.evaluation.report import RobustnessReport, environment
+from art_ext.evaluation.prepare import check_extent, check_options, check_sources, prepare
+from art_ext.evaluation.report import RobustnessReport, environment, versions
 from art_ext.evaluation.runner import majority
+from art_ext.evaluation.session import Processes, Session, deadline_in
 from art_ext.evaluation.suites import RANDOMIZED, Attack, Setting, build_suite, is_cascade, unused
 from art_ext.evaluation.trials import Trial, broken_by, result_of, run_all, survival_of, worst_case
 from art_ext.evaluation.verdict import Indicator
@@ -43,6 +47,9 @@ def evaluate(
     indicators: bool = True,
     escalate: bool = False,
     sources: Sequence[nn.Module] = (),
+    n_examples: int | None = None,
+    time_budget: float | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> RobustnessReport:
     """Attack a classifier with a suite of attacks and report the accuracy that is left.
@@ -59,6 +66,11 @@ def evaluate(
 
     Modes, ``requires_grad`` and ``.grad`` of the model and the global random generators are afterwards as before.
     The same seed gives the same report on the CPU, and each attack the same result whatever else is in the suite.
+
+    Under ``torchrun`` or ``accelerate launch`` the processes deal out the batches among each other; each of them calls
+    `evaluate` with the same arguments (and its own device) and gets the whole report, the same as one process alone
+    makes, except that an ART attack with random choices makes others. A batch that does not fit into memory is done in
+    halves, with a warning.
 
     Args:
         classifier: an ART `PyTorchClassifier`, or a module from inputs to logits.
@@ -80,11 +92,18 @@ def evaluate(
         escalate: where something is flagged, also run what the indicators propose on the examples that are left:
             attacks through the undefended twin, on smoothed gradients, in float64, black-box. The lower number counts.
         sources: further models (inputs to logits) that an escalation attacks through.
+        n_examples: attack the first so many of ``x`` only.
+        time_budget: in seconds, from the call on: after it no batch of an attack begins (one of ART's is a single
+            batch). The report says which examples and attacks are left over, and its verdict is at best "suspect".
+        resume: a folder that keeps each finished batch; after a kill, or when the time was up, the same call goes on
+            from there and gives the same report.
         progress: show a progress bar with the attack and the accuracy so far.
 
     Raises:
         TypeError: an argument of the wrong kind, e.g. uint8 images or a torch tensor.
-        ValueError: an argument out of its range, inputs that the model does not take, a name not known.
+        ValueError: an argument out of its range, inputs that the model does not take, a name not known, a folder with
+            another evaluation's batches.
+        OSError: ``resume`` cannot be read or written.
         ImportError: ``"standard"`` without the library it needs; the message says what to install.
 
     Example:
@@ -97,24 +116,33 @@ def evaluate(
         (1.0, 0.5, [True, False])
     """
     check_options(threat=threat, eot=eot, batch_size=batch_size, seed=seed, precision=precision)
+    check_extent(n_examples=n_examples, time_budget=time_budget)
     check_sources(sources)
-    classifier, model, images, labels = prepare(classifier, x, y, threat)
-    attacks = build_suite(suite, Setting(classifier, threat, batch_size, seed))
-    inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
-    bench = Bench(classifier, model, inputs, targets, threat, batch_size, 1, seed)
+    deadline = deadline_in(time_budget)
+    bench = Bench.of(prepare(classifier, x, y, threat), threat, batch_size, seed)
+    bench = bench.take(bench.rows[:n_examples])
+    model = bench.model
+    attacks = build_suite(suite, Setting(bench.classifier, bench.threat, batch_size, seed))
     with evaluating(model), frozen(model), keeping_gradients(model):
         randomised = is_random(bench)
         draws = int(eot) if eot != "auto" else RANDOMISED_EOT if randomised else 1
         bench = replace(bench, eot=draws, draws=JUDGING_DRAWS if randomised else 1)
+        fast = in_precision(bench, precision)
+        processes = Processes.launched()
+        session = Session(
+            journal=Journal(resume, _identity(fast, attacks, sources) if resume else {}, processes.rank),
+            processes=processes,
+            deadline=deadline,
+            show=progress and processes.rank == 0,
+        )
         clean = bench.predict("clean")
         attacked = majority(clean == bench.y).nonzero().squeeze(1)
-        fast = in_precision(bench, precision)
-        trials = run_all(attacks, fast, attacked, cascade=is_cascade(suite), show=progress)
+        trials = run_all(attacks, fast, attacked, session, cascade=is_cascade(suite))
         signs = _signs(fast, clean, attacked, attacks, trials, randomised) if indicators or escalate else ()
         if escalate:
             extra = _labelled(escalation(model, bench.tried(), signs, sources=sources), trials)
             left = attacked[survival_of(worst_case(clean, trials), bench.y, attacked)[attacked] > 0.5]
-            trials |= run_all(extra, bench, left, cascade=True, show=progress)
+            trials |= run_all(extra, bench, left, session, cascade=True)
     worst = worst_case(clean, trials)
     survival = survival_of(worst, bench.y, attacked)
     return RobustnessReport(
@@ -122,7 +150,7 @@ def evaluate(
         survivors=survival > 0.5,
         survival=survival if randomised else None,
         attacks={label: result_of(trial, bench) for label, trial in trials.items()},
-        threat=threat,
+        threat=bench.threat,
         suite=suite if isinstance(suite, str) else "custom",
         seed=int(seed),
         eot=draws,
@@ -130,9 +158,27 @@ def evaluate(
         labels=bench.y,
         clean_predictions=clean[0],
         predictions=worst[0],
-        indicators=signs,
+        indicators=(*signs, *out_of_time(trials)),
         **environment(model),
     )
+
+
+def _identity(bench: Bench, attacks: dict[str, Attack], sources: Sequence[nn.Module]) -> dict[str, Any]:
+    """What must be the same for finished batches to count."""
+    eps = torch.as_tensor(bench.threat.eps).tolist()
+    return {
+        "weights": weights_of(bench.model),
+        "sources": [weights_of(source) for source in sources],
+        "x": fingerprint(bench.x),
+        "y": fingerprint(bench.y),
+        "threat": json.dumps([bench.threat.norm, eps, bench.threat.clip]),
+        "suite": {label: described(attack) for label, attack in attacks.items()},
+        "batch_size": bench.batch_size,
+        "eot": bench.eot,
+        "seed": int(bench.seed),
+        "precision": "fp32" if bench.attacked is None else "bf16",
+        "versions": versions(),
+    }
 
 
 def _labelled(extra: Sequence[NativeAttack], taken: Collection[str]) -> dict[str, Attack]:

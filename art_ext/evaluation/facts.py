@@ -91,7 +91,8 @@ def notes(result: AttackResult) -> list[str]:
     failed = [f"failed: {shorten(result.error, 300, placeholder='…')}"] if result.error else []
     spread = [] if result.std is None else [f"± {100 * result.std:.2f} over the judging draws"]
     counts = {"not finite": result.n_failed, "projected": result.n_projected}
-    return [*failed, *spread, *(f"{number} {what}" for what, number in counts.items() if number)]
+    missed = [f"no time for {result.n_missed} of {result.n_attacked}"] if result.n_missed else []
+    return [*failed, *spread, *missed, *(f"{number} {what}" for what, number in counts.items() if number)]
 
 
 def failed_attacks(report: RobustnessReport) -> list[str]:

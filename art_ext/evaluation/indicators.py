@@ -7,7 +7,7 @@ Thresholds come from the source that each names; "our decision" are those that n
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import comb
 
@@ -18,6 +18,7 @@ from art_ext.attacks import OBJECTIVES, pgd, square
 from art_ext.attacks.pgd import input_gradient
 from art_ext.evaluation.case import PROBED, SURVIVORS, Case
 from art_ext.evaluation.probes import autograd_calls, pgd_values, smoothed_pgd
+from art_ext.evaluation.trials import Trial
 from art_ext.evaluation.verdict import Indicator
 from art_ext.isolation import derive_seed, seeded
 from art_ext.threat import ThreatModel
@@ -310,6 +311,26 @@ def _rising(value: float | None) -> Indicator:
         source=f"{PINTOR}; threshold {OURS}",
         explanation="share of survivors whose margin gains over a quarter of its rise in the last 5 of 20 steps of PGD",
         proposal="suite 'strong': 100 steps with adapted step sizes",
+    )
+
+
+def out_of_time(trials: Mapping[str, Trial]) -> tuple[Indicator, ...]:
+    """What a time budget has left over; nothing where all was done."""
+    missed = sum(trial.outcome.n_missed for trial in trials.values())
+    if not missed:
+        return ()
+    planned = sum(len(trial.index) for trial in trials.values())
+    return (
+        Indicator(
+            name="stopped by the time budget",
+            value=missed / planned,
+            threshold=0.0,
+            flagged=True,
+            severity=SUSPECT,
+            source=OURS,
+            explanation="share of the attacks on single examples that there was no time for",
+            proposal="the same call with the same folder in resume= goes on from there",
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -30,6 +30,14 @@ def check_options(*, threat: Any, eot: Any, batch_size: Any, seed: Any, precisio
         raise ValueError(f"eot must be 'auto' or a whole number of at least 1; got {eot!r}")
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0; got {seed!r}")
+
+
+def check_extent(*, n_examples: Any, time_budget: Any) -> None:
+    """Refuse what bounds an evaluation where it is out of its range, by name."""
+    if n_examples is not None and (not isinstance(n_examples, Integral) or n_examples < 1):
+        raise ValueError(f"n_examples must be None or a whole number of at least 1; got {n_examples!r}")
+    if time_budget is not None and (not isinstance(time_budget, Real) or not float(time_budget) > 0):
+        raise ValueError(f"time_budget must be None or a number of seconds > 0; got {time_budget!r}")
 
 
 def check_sources(sources: Any) -> None:

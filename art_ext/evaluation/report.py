@@ -37,7 +37,8 @@ class AttackResult:
     """What one attack achieved.
 
     Args:
-        accuracy: share of all examples that are classified correctly under this attack, in [0, 1]; None after an error.
+        accuracy: share of all examples that are classified correctly under this attack, in [0, 1]; None where it
+            did not run (an error, no time left).
         seconds: the attack's own time, without judging its examples.
         forwards: examples passed forward through the network, per attacked example.
         backwards: the same for backward passes.
@@ -47,6 +48,7 @@ class AttackResult:
         std: of ``accuracy`` over the draws that judged a randomised defense; None for a deterministic one.
         n_attacked: examples that it attacked; fewer than are classified correctly where a suite is a cascade, in
             which each attack gets what the earlier ones left, and ``accuracy`` is what is left after all of them.
+        n_missed: examples among those that it had no time for (``time_budget``); they count as not broken.
     """
 
     accuracy: float | None
@@ -58,6 +60,7 @@ class AttackResult:
     error: str | None = None
     std: float | None = None
     n_attacked: int = 0
+    n_missed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,7 +134,7 @@ class RobustnessReport:
     @property
     def robust_accuracy(self) -> float:
         """Share of examples that no attack broke; NaN, not a good number, where no attack ran to its end."""
-        if all(result.error for result in self.attacks.values()):
+        if all(result.accuracy is None for result in self.attacks.values()):
             return nan
         held = self.survivors if self.survival is None else self.survival
         return held.sum().item() / self.n_examples
@@ -254,18 +257,22 @@ class RobustnessReport:
 
 def environment(model: DefendedModel) -> dict[str, Any]:
     """The fields of a report that say where and with what it was made."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
+    return {"versions": versions(), "device": device, "precision": str(dtype).removeprefix("torch.")}
+
+
+def versions() -> dict[str, str]:
+    """Of art_ext and what its numbers depend on."""
     from art_ext import __version__
 
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    versions = {
+    return {
         "art_ext": __version__,
         "torch": torch.__version__,
         "art": version("adversarial-robustness-toolbox"),
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
-    return {"versions": versions, "device": device, "precision": str(dtype).removeprefix("torch.")}
 
 
 def _threat_to_dict(threat: ThreatModel) -> dict[str, Any]:

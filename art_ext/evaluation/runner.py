@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from art_ext.evaluation.bench import Bench
 from art_ext.evaluation.cost import Cost, counting
+from art_ext.evaluation.journal import Piece
+from art_ext.evaluation.memory import in_halves
+from art_ext.evaluation.session import Processes, Session
 from art_ext.evaluation.suites import Attack
 from art_ext.isolation import derive_seed, seeded
 from art_ext.threat import ThreatModel, per_example
@@ -36,44 +40,121 @@ class Outcome:
     cost: Cost = field(default_factory=Cost)
     n_failed: int = 0
     n_projected: int = 0
+    n_missed: int = 0
     error: str | None = None
+
+    @classmethod
+    def untouched(cls, bench: Bench) -> Outcome:
+        """Of an attack that has not begun."""
+        return cls(bench.y.repeat(bench.draws, 1), bench.y)
 
     @property
     def correct(self) -> Tensor:
         """Which examples are classified correctly in which draw, (draws, N) bool."""
         return self.predictions == self.y
 
+    def add(self, index: Tensor, piece: Piece) -> None:
+        """Take over what was done to the examples ``index``."""
+        self.predictions[:, index] = torch.tensor(piece.predictions)
+        self.cost.seconds += piece.seconds
+        self.cost.forwards += piece.forwards
+        self.cost.backwards += piece.backwards
+        self.n_failed += piece.n_failed
+        self.n_projected += piece.n_projected
 
-def run_attack(label: str, attack: Attack, bench: Bench, advance: Callable[[int, int], None]) -> Outcome:
-    """Attack every example of ``bench``.
+
+@dataclass
+class _Share:
+    """What this process did of an attack: pieces with the rows of the bench that they are of."""
+
+    pieces: list[tuple[list[int], Piece]] = field(default_factory=list)
+    n_missed: int = 0
+    error: str | None = None
+
+
+def run_attack(
+    label: str, attack: Attack, bench: Bench, session: Session, advance: Callable[[int, int], None]
+) -> Outcome:
+    """Attack every example of ``bench``, in this process and those beside it.
 
     Args:
         label: the attack's name, which also selects its random numbers.
         attack: a native attack or an ART `EvasionAttack`.
         bench: the examples, all of them classified correctly.
+        session: what was done before, who shares the work, and when to stop.
         advance: called after each batch with the number of examples done and of those that fell in it.
 
     Returns:
-        What was predicted and what it cost. An attack that raised has ``error`` set and broke nothing.
+        What was predicted and what it cost. An attack that raised has ``error`` set and broke nothing; one that ran
+        out of time has examples left over (``n_missed``).
     """
-    outcome = Outcome(bench.y.repeat(bench.draws, 1), bench.y)
-    if not len(bench.x):
-        return outcome
+    share = _Share()
     try:
-        with seeded(derive_seed(bench.seed, label)):
-            for index, x_adv in _examples(label, attack, bench, outcome):
-                checked, failed, projected = inspect(x_adv, bench.x[index].to(x_adv.device), bench.threat.select(index))
-                outcome.predictions[:, index] = bench.judge(checked)
-                outcome.n_failed += failed
-                outcome.n_projected += projected
-                advance(len(index), len(index) - int(majority(outcome.correct[:, index]).sum()))
+        for index in _batches(attack, bench, session.processes):
+            in_halves(partial(_work, label, attack, bench, session, advance, share), index)
     except Exception as error:  # foreign code may raise anything; one broken attack must not cost the others' results
         logger.debug("attack %s failed", label, exc_info=True)
-        text = f"{type(error).__name__}: {error}"
-        told = f"attack {label!r} failed and is not in the worst case: {text}"
-        warnings.warn(told, AttackFailedWarning, stacklevel=4)
-        return Outcome(bench.y.repeat(bench.draws, 1), bench.y, outcome.cost, error=text)
-    return outcome
+        share.error = f"{type(error).__name__}: {error}"
+    outcome, shares = Outcome.untouched(bench), session.processes.gather(share)
+    for rows, piece in [pair for s in shares for pair in s.pieces]:
+        outcome.add(torch.tensor(rows), piece)
+    outcome.n_missed = sum(s.n_missed for s in shares)
+    failures = [s.error for s in shares if s.error]
+    if not failures:
+        return outcome
+    told = f"attack {label!r} failed and is not in the worst case: {failures[0]}"
+    warnings.warn(told, AttackFailedWarning, stacklevel=4)
+    return replace(Outcome.untouched(bench), cost=outcome.cost, error=failures[0])
+
+
+def _batches(attack: Attack, bench: Bench, processes: Processes) -> Iterator[Tensor]:
+    """The share of this process. ART's attacks get all of it at once, as their users call them."""
+    every = torch.arange(len(bench.x))
+    foreign = isinstance(attack, EvasionAttack)
+    batches = every.tensor_split(processes.count) if foreign else every.split(bench.batch_size)
+    yield from (index for index in batches[processes.rank :: processes.count] if len(index))
+
+
+def _work(
+    label: str,
+    attack: Attack,
+    bench: Bench,
+    session: Session,
+    advance: Callable[[int, int], None],
+    share: _Share,
+    index: Tensor,
+) -> None:
+    """One batch: as it was kept, or attacked now, or left over for lack of time."""
+    rows = bench.rows[index].tolist()
+    piece = session.journal.find(label, rows)
+    if piece is None and session.out_of_time():
+        share.n_missed += len(index)
+        return
+    if piece is None:
+        piece = _attack_batch(label, attack, bench.take(index))
+        session.journal.keep(label, piece)
+    share.pieces.append((index.tolist(), piece))
+    left = majority(torch.tensor(piece.predictions) == bench.y[index])
+    advance(len(index), len(index) - int(left.sum()))
+
+
+def _attack_batch(label: str, attack: Attack, bench: Bench) -> Piece:
+    """Attack all of ``bench`` and judge it; the random numbers are those of the attack and the first example."""
+    seed, cost = derive_seed(bench.seed, f"{label} {int(bench.rows[0])}"), Cost()
+    with seeded(seed):
+        make = _generate if isinstance(attack, EvasionAttack) else partial(_run, seed=seed)
+        x_adv, failed, projected = make(attack, bench, cost)
+        checked, replaced, outside = inspect(x_adv, bench.x.to(x_adv.device), bench.threat)
+        predictions = bench.judge(checked)
+    return Piece(
+        rows=bench.rows.tolist(),
+        predictions=predictions.tolist(),
+        seconds=cost.seconds,
+        forwards=cost.forwards,
+        backwards=cost.backwards,
+        n_failed=failed + replaced,
+        n_projected=projected + outside,
+    )
 
 
 def majority(correct: Tensor) -> Tensor:
@@ -81,32 +162,23 @@ def majority(correct: Tensor) -> Tensor:
     return correct.float().mean(0) > 0.5
 
 
-def _examples(label: str, attack: Attack, bench: Bench, outcome: Outcome) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of indices and adversarial examples."""
-    if isinstance(attack, EvasionAttack):
-        x_adv = _generate(attack, bench, outcome)
-        yield from ((index, x_adv[index]) for index in bench.batches())
-        return
+def _run(attack: Any, bench: Bench, cost: Cost, *, seed: int) -> tuple[Tensor, int, int]:
+    """The examples of a native attack, which have no failures and projections of their own."""
     device = bench.model.device
-    generator = torch.Generator(device).manual_seed(derive_seed(bench.seed, label))
+    generator = torch.Generator(device).manual_seed(seed)
     model = bench.attacked if bench.attacked is not None and getattr(attack, "confirms", False) else bench.model
-    copies = () if bench.copy is None else (bench.copy,)
-    for index in bench.batches():
-        x, y, threat = bench.x[index].to(device), bench.y[index].to(device), bench.threat.select(index)
-        with counting(bench.classifier.model, outcome.cost, also=copies):
-            x_adv = attack.run(model, x, y, threat=threat, eot=bench.eot, generator=generator)
-        yield index, _as_examples(x_adv, bench.x[index])
+    x, y = bench.x.to(device), bench.y.to(device)
+    with counting(bench.classifier.model, cost, also=() if bench.copy is None else (bench.copy,)):
+        x_adv = attack.run(model, x, y, threat=bench.threat, eot=bench.eot, generator=generator)
+    return _as_examples(x_adv, bench.x), 0, 0
 
 
-def _generate(attack: EvasionAttack, bench: Bench, outcome: Outcome) -> Tensor:
-    """One call for all examples, as ART's users make it: the attack has its own batch size and own progress bar."""
+def _generate(attack: EvasionAttack, bench: Bench, cost: Cost) -> tuple[Tensor, int, int]:
+    """The examples of one of ART's, which has its own batch size; adapters repair and count theirs themselves."""
     one_hot = np.eye(bench.classifier.nb_classes, dtype=np.float32)[bench.y.numpy()]
-    with counting(bench.classifier.model, outcome.cost), torch.enable_grad():
+    with counting(bench.classifier.model, cost), torch.enable_grad():
         x_adv = attack.generate(x=bench.x.numpy().copy(), y=one_hot)
-    # the adapters repair their own examples, and count them
-    outcome.n_failed += _count(attack, "n_failed")
-    outcome.n_projected += _count(attack, "n_projected")
-    return _as_examples(x_adv, bench.x)
+    return _as_examples(x_adv, bench.x), _count(attack, "n_failed"), _count(attack, "n_projected")
 
 
 def _count(attack: Any, name: str) -> int:

@@ -11,6 +11,7 @@ from art_ext.evaluation.bench import Bench
 from art_ext.evaluation.progress import ProgressBar
 from art_ext.evaluation.report import AttackResult
 from art_ext.evaluation.runner import Outcome, majority, run_attack
+from art_ext.evaluation.session import Session
 from art_ext.evaluation.suites import Attack
 
 
@@ -22,13 +23,15 @@ class Trial:
     outcome: Outcome
 
 
-def run_all(attacks: dict[str, Attack], bench: Bench, index: Tensor, *, cascade: bool, show: bool) -> dict[str, Trial]:
+def run_all(
+    attacks: dict[str, Attack], bench: Bench, index: Tensor, session: Session, *, cascade: bool
+) -> dict[str, Trial]:
     """Every attack on the examples ``index``, in a cascade on those that withstood the attacks before."""
     trials = {}
-    with ProgressBar(len(attacks), len(index), len(bench.x), show=show) as bar:
+    with ProgressBar(len(attacks), len(index), len(bench.x), show=session.show) as bar:
         for label, attack in attacks.items():
             bar.begin(label, len(index))
-            outcome = run_attack(label, attack, bench.take(index), bar.advance)
+            outcome = run_attack(label, attack, bench.take(index), session, bar.advance)
             trials[label] = Trial(index, outcome)
             if cascade:
                 index = index[majority(outcome.correct)]
@@ -44,14 +47,16 @@ def result_of(trial: Trial, bench: Bench) -> AttackResult:
     """The line of the report."""
     outcome, cost, attacked = trial.outcome, trial.outcome.cost, max(len(trial.index), 1)
     shares = outcome.correct.sum(1).double() / len(bench.x)
+    ran = outcome.error is None and not 0 < len(trial.index) == outcome.n_missed
     return AttackResult(
-        accuracy=None if outcome.error else shares.mean().item(),
-        std=None if outcome.error or len(shares) == 1 else shares.std().item(),
+        accuracy=shares.mean().item() if ran else None,
+        std=shares.std().item() if ran and len(shares) > 1 else None,
         seconds=cost.seconds,
         forwards=cost.forwards / attacked,
         backwards=cost.backwards / attacked,
         n_failed=outcome.n_failed,
         n_projected=outcome.n_projected,
+        n_missed=outcome.n_missed,
         error=outcome.error,
         n_attacked=len(trial.index),
     )

@@ -167,7 +167,7 @@ def test_hostile_text_stays_text():
         ("trusted", "trusted", "No indicator of masked gradients is flagged. Measured: zero gradients."),
         ("suspect", "suspect", "Zero gradients: says zero gradients"),
         ("broken", "broken evaluation", "Third: says third"),
-        ("no indicators", "unchecked", "the formal verdict is “trusted”; nothing was checked either"),
+        ("no indicators", "unchecked", "nothing was flagged, and nothing was checked"),
         ("indicator not measured", "unchecked", "Could not be measured: zero gradients."),
         ("one attack failed", "trusted", "1 of 3 attacks failed; the worst case is without CW."),
         ("all attacks failed", "broken evaluation", "No attack ran to its end: the robust accuracy is not known."),

@@ -41,8 +41,7 @@ def test_report():
     assert REPORT.to_markdown().splitlines() == [
         "**Robust accuracy 50.00 %**, clean 75.00 % (ℓ∞, ε = 8/255; 4 images). Verdict: **unchecked**",
         "",
-        "- No indicator of masked gradients was measured. Nothing was flagged, so the formal verdict is “trusted”; "
-        "nothing was checked either.",
+        "- No indicator of masked gradients was measured: nothing was flagged, and nothing was checked.",
         "",
         "|  | accuracy | attacked | seconds | forwards | backwards | notes |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",

@@ -40,7 +40,7 @@ def test_table(report):
         "clean          75.00 %\n"
         "FGSM           75.00 %     0.01       1.0        1.0\n"
         "ART CW-L2-10   50.00 %    12.35     631.0      267.8  1 not finite; 2 projected\n"
-        "broken               –     0.00       0.0        0.0  failed: ValueError: no\n"
+        "broken               –     0.00       0.0        0.0  failed: ValueError: no more\n"
         "worst case     50.00 %                                without broken\n"
         "ℓ∞ ε=0.03137, inputs in [0, 1]; 4 images; suite custom; seed 7\n"
         "forwards, backwards: passes per attacked image; on cpu, float32"

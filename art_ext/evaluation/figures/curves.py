@@ -227,8 +227,7 @@ def _attacks(attack: Any) -> tuple[PGDAttack, ...]:
 
 def _bench(classifier: Any, x: Any, y: Any, threat: ThreatModel, batch_size: int, eot: int, seed: int) -> Bench:
     check_steps(eot=eot)
-    classifier, model, images, labels = prepare(classifier, x, y, threat)
-    return Bench(classifier, model, torch.from_numpy(images), torch.from_numpy(labels), threat, batch_size, eot, seed)
+    return Bench.of(prepare(classifier, x, y, threat), threat, batch_size, seed, eot)
 
 
 def _note(attack: str, bench: Bench, more: str) -> str:

@@ -160,12 +160,11 @@ def gallery(
     check_options(threat=(threat := ThreatModel("linf", 1.0, clip)), eot=1, batch_size=batch_size, seed=seed)
     check_steps(n=n)
     lookup(SHOW, show, what="show")
-    classifier, model, images, labels = prepare(classifier, x, y, threat)
-    attacked = check_adversarial(x_adv, images, clip)
-    clean, adversarial, truth = (torch.from_numpy(a) for a in (images, attacked, labels))
-    bench = Bench(classifier, model, clean, truth, threat, batch_size, 1, seed)
-    with seeded(derive_seed(seed, "gallery")), evaluating(model):
-        before, after = (torch.cat([bench.judge(z[i])[0] for i in bench.batches()]) for z in (clean, adversarial))
+    bench = Bench.of(prepare(classifier, x, y, threat), threat, batch_size, seed)
+    clean, truth = bench.x, bench.y
+    adversarial = torch.from_numpy(check_adversarial(x_adv, clean.numpy(), clip))
+    with seeded(derive_seed(seed, "gallery")), evaluating(bench.model):
+        before, after = (bench.judge(images)[0] for images in (clean, adversarial))
     chosen = _first(show, before == truth, after == truth)[:n]
     low, high = threat.clip or clip
     clean, adversarial = ((z[chosen] - low) / (high - low) for z in (clean, adversarial))
