@@ -128,11 +128,13 @@ class Surrogate(nn.Module):
         exact: the undisturbed model, for `judge_of`.
         trusted: the two nearly always agree, so the exact one is asked only about what the fast one believes fooled;
             else (an undefended twin, say) about every point of the way.
+        rows: above 0, the model is randomised and draws for each example by itself, so that several draws may share a
+            pass of up to so many examples.
     """
 
-    def __init__(self, fast: nn.Module, exact: nn.Module, *, trusted: bool = True) -> None:
+    def __init__(self, fast: nn.Module, exact: nn.Module, *, trusted: bool = True, rows: int = 0) -> None:
         super().__init__()
-        self.fast, self.exact, self.trusted = fast, exact, trusted
+        self.fast, self.exact, self.trusted, self.rows = fast, exact, trusted, rows
         self.training = exact.training
 
     def forward(self, x: Tensor) -> Tensor:

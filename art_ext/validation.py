@@ -145,7 +145,9 @@ def check_model_output(
         with evaluating(model), torch.no_grad():
             logits = model(torch.as_tensor(x).to(tensor.device))
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-        raise ValueError(f"the model does not take x of shape (N, {_dims(x.shape[1:])}): {error}") from error
+        kind = str(tensor.dtype).removeprefix("torch.")
+        narrow = f" (its weights are {kind}, x is float32: let it convert)" if kind in ("float16", "bfloat16") else ""
+        raise ValueError(f"the model does not take x of shape (N, {_dims(x.shape[1:])}){narrow}: {error}") from error
     _check_logits(logits, len(x), num_classes)
     if _are_probabilities(logits):
         warnings.warn(_PROBABILITIES, ProbabilitiesWarning, stacklevel=stacklevel)

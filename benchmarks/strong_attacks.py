@@ -1,13 +1,16 @@
-"""The native suites against the genuine AutoAttack: accuracy, agreement per example, and time, on real checkpoints.
+"""The native suites against the genuine AutoAttack and those of ART and torchattacks: accuracy, agreement, time.
 
-Each network is evaluated by ``fast``, ``strong`` and ``standard`` (pyautoattack) in one process on the same images, so
-that the ratios of seconds mean something. Agreement is the share of images on which the survivors of ``strong`` and
-``standard`` are the same.
+``run`` evaluates each network by ``fast``, ``standard`` (native) and ``autoattack`` (pyautoattack) in one process on
+the same images, so that the ratios of seconds mean something; agreement is the share of images on which ``standard``
+and ``autoattack`` leave the same survivors. ``peers`` does the same on fewer images with ART's PGD, ART's AutoAttack
+and torchattacks' AutoAttack as they are shipped.
 
     python benchmarks/strong_attacks.py run --out DIR [--networks cnn-a-2 …] [--images 1000]
+    python benchmarks/strong_attacks.py peers --out DIR [--networks cnn-a-2 …] [--images 100]
     python benchmarks/strong_attacks.py table --out DIR
 
-Checkpoints and CIFAR-10 are read from the folder ART_EXT_DATA or ``--data``. A network whose file is in DIR is skipped.
+Checkpoints and CIFAR-10 are read from the folder ART_EXT_DATA or ``--data``; ``own`` is trained first, on the
+Fashion-MNIST images of the package. A network whose file is in DIR is skipped.
 """
 
 from __future__ import annotations
@@ -15,19 +18,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+import torch
+from art.attacks.evasion import AutoAttack, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext import ThreatModel, evaluate
+from art_ext import PIATTrainer, ThreatModel, evaluate
 from art_ext.adapters.timm import timm_classifier
+from art_ext.adapters.torchattacks import TorchattacksAttack
 from art_ext.data import load
 from art_ext.files import atomic_write
 
-SUITES = ("fast", "strong", "standard")
+Arrays = tuple[np.ndarray, np.ndarray]
+Contestant = Callable[[PyTorchClassifier, ThreatModel], Any]
+SUITES: dict[str, Contestant] = {name: lambda *_, name=name: name for name in ("fast", "standard", "autoattack")}
 CIFAR_A = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KW = ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225))
@@ -35,74 +47,126 @@ KW = ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225))
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and the radius that it is judged at."""
+    """A network, its test images, and the radius that it is judged at."""
 
-    timm_name: str
-    file: str
-    statistics: tuple[tuple[float, ...], tuple[float, ...]]
     eps: float
+    classifier: Callable[[Path], PyTorchClassifier]
+    data: str = "cifar10"
     norm: str = "linf"
 
-    def classifier(self, folder: Path) -> PyTorchClassifier:
-        mean, std = self.statistics
-        return timm_classifier(
-            self.timm_name,
-            num_classes=10,
-            input_shape=(3, 32, 32),
-            checkpoint=folder / "weights" / self.file,
-            mean=mean,
-            std=std,
-        )
+    def images(self, folder: Path, count: int) -> Arrays:
+        x, y = load(self.data, folder)[2:] if self.data == "cifar10" else load(self.data)[2:]
+        return x[:count], y[:count]
 
 
+def checkpoint(folder: Path, *, name: str, file: str, statistics: tuple[Any, Any]) -> PyTorchClassifier:
+    mean, std = statistics
+    path = folder / "weights" / file
+    return timm_classifier(name, num_classes=10, input_shape=(3, 32, 32), checkpoint=path, mean=mean, std=std)
+
+
+def own(_: Path) -> PyTorchClassifier:
+    """A small network trained by PIAT + NMSE on Fashion-MNIST, half a minute."""
+    torch.manual_seed(0)
+    classifier = timm_classifier(
+        "small_cnn", num_classes=10, input_shape=(1, 28, 28), optimizer=partial(torch.optim.Adam, lr=1e-3)
+    )
+    x, y, *_ = load("fashion-mnist-5k")
+    PIATTrainer(classifier, threat=ThreatModel("linf", 0.1), steps=7, progress=False).fit(x, y, nb_epochs=10)
+    return classifier
+
+
+cnn_a = partial(checkpoint, name="cnn_a_cifar", file="cifar10_cnn_a_adv4.pth", statistics=CIFAR_A)
+wide_kw = partial(checkpoint, name="cnn_a_cifar", file="cifar10_wide_kw.pth", statistics=KW)
+resnet20 = partial(checkpoint, name="resnet20_cifar", file="cifar10_resnet20_std.pth", statistics=IMAGENET)
 SUBJECTS = {
-    "cnn-a-2": Subject("cnn_a_cifar", "cifar10_cnn_a_adv4.pth", CIFAR_A, 2 / 255),
-    "cnn-a-8": Subject("cnn_a_cifar", "cifar10_cnn_a_adv4.pth", CIFAR_A, 8 / 255),
-    "wide-kw-2": Subject("cnn_a_cifar", "cifar10_wide_kw.pth", KW, 2 / 255),
-    "wide-kw-8": Subject("cnn_a_cifar", "cifar10_wide_kw.pth", KW, 8 / 255),
-    "resnet20-1": Subject("resnet20_cifar", "cifar10_resnet20_std.pth", IMAGENET, 1 / 255),
+    "cnn-a-2": Subject(2 / 255, cnn_a),
+    "cnn-a-8": Subject(8 / 255, cnn_a),
+    "wide-kw-2": Subject(2 / 255, wide_kw),
+    "wide-kw-8": Subject(8 / 255, wide_kw),
+    "resnet20-1": Subject(1 / 255, resnet20),
+    "own": Subject(0.1, own, data="fashion-mnist-5k"),
+    "cnn-a-l2": Subject(0.5, cnn_a, norm="l2"),
 }
 
 
-def measure(subject: Subject, folder: Path, images: int) -> dict[str, Any]:
-    x, y = load("cifar10", folder)[2:]
+def art_pgd(classifier: PyTorchClassifier, threat: ThreatModel) -> Any:
+    order = inf if threat.norm == "linf" else 2
+    options = {"eps_step": threat.eps / 4, "max_iter": 20, "num_random_init": 1, "verbose": False}
+    return [("ART PGD-20", ProjectedGradientDescentPyTorch(classifier, norm=order, eps=threat.eps, **options))]
+
+
+def art_autoattack(classifier: PyTorchClassifier, threat: ThreatModel) -> Any:
+    order = inf if threat.norm == "linf" else 2
+    return [("ART AutoAttack", AutoAttack(classifier, norm=order, eps=threat.eps, eps_step=threat.eps / 4))]
+
+
+def torchattacks_autoattack(classifier: PyTorchClassifier, threat: ThreatModel) -> Any:
+    """As it is shipped: 10 steps, where the adapter would take 100."""
+    norm = {"linf": "Linf", "l2": "L2"}[threat.norm]
+    return [TorchattacksAttack("AutoAttack", estimator=classifier, threat=threat, norm=norm, steps=10)]
+
+
+PEERS: dict[str, Contestant] = SUITES | {
+    "ART PGD-20": art_pgd,
+    "ART AutoAttack": art_autoattack,
+    "torchattacks AutoAttack": torchattacks_autoattack,
+}
+
+
+def measure(subject: Subject, folder: Path, images: int, contestants: dict[str, Contestant]) -> dict[str, Any]:
+    x, y = subject.images(folder, images)
     classifier, threat = subject.classifier(folder), ThreatModel(subject.norm, subject.eps)
-    result: dict[str, Any] = {"eps": subject.eps, "norm": subject.norm, "images": images, "suites": {}}
-    for suite in SUITES:
-        began = perf_counter()
-        report = evaluate(
-            classifier, x[:images], y[:images], threat=threat, suite=suite, indicators=False, progress=False
-        )
+    result: dict[str, Any] = {"eps": subject.eps, "norm": subject.norm, "images": len(x), "suites": {}}
+    result |= {"threads": torch.get_num_threads()}
+    for label, contestant in contestants.items():
+        suite, began = contestant(classifier, threat), perf_counter()
+        report = evaluate(classifier, x, y, threat=threat, suite=suite, indicators=False, progress=False)
         seconds = perf_counter() - began
-        result["suites"][suite] = {"seconds": seconds, "report": json.loads(report.to_json())}
+        result["suites"][label] = {"seconds": seconds, "report": json.loads(report.to_json())}
+        print(f"{label}: {report.robust_accuracy:.1%} in {seconds:.0f} s", flush=True)
     return result
 
 
 def run(args: argparse.Namespace) -> None:
     for name in args.networks:
-        path = args.out / f"{name}.json"
+        path = args.out / f"{name}{args.suffix}.json"
         if not path.exists():
-            result = measure(SUBJECTS[name], args.data, args.images)
+            print(name, flush=True)
+            result = measure(SUBJECTS[name], args.data, args.images, args.contestants)
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(result))
-            print(row(name, result), flush=True)
 
 
 def row(name: str, result: dict[str, Any]) -> str:
     suites = result["suites"]
-    accuracy = {s: 100 * suites[s]["report"]["robust_accuracy"] for s in SUITES}
-    survivors = {s: suites[s]["report"]["survivors"] for s in SUITES}
-    alike = sum(a == b for a, b in zip(survivors["strong"], survivors["standard"], strict=True)) / result["images"]
-    seconds = {s: suites[s]["seconds"] for s in SUITES}
+    accuracy = {s: 100 * suites[s]["report"]["robust_accuracy"] for s in suites}
+    survivors = {s: suites[s]["report"]["survivors"] for s in suites}
+    alike = sum(a == b for a, b in zip(survivors["standard"], survivors["autoattack"], strict=True)) / result["images"]
+    seconds = {s: suites[s]["seconds"] for s in suites}
     cells = [f"{accuracy[s]:.1f}" for s in SUITES] + [f"{100 * alike:.1f}"] + [f"{seconds[s]:.0f}" for s in SUITES]
-    ratios = [f"{seconds[s] / seconds['standard']:.2f}" for s in SUITES[:2]]
-    return "| " + " | ".join([name, *cells, *ratios]) + " |"
+    ratios = [f"{seconds[s] / seconds['autoattack']:.2f}" for s in ("fast", "standard")]
+    return "| " + " | ".join([name, str(result["images"]), *cells, *ratios]) + " |"
+
+
+def peer_rows(name: str, result: dict[str, Any]) -> list[str]:
+    suites = result["suites"]
+    return [
+        f"| {name} | {result['images']} | {label} | {100 * found['report']['robust_accuracy']:.1f} | "
+        f"{found['seconds']:.0f} | {found['seconds'] / suites['autoattack']['seconds']:.2f} |"
+        for label, found in suites.items()
+    ]
 
 
 def table(args: argparse.Namespace) -> None:
-    head = "| | fast | strong | AutoAttack | agreement, % | s | s | s | fast / AA | strong / AA |"
-    found = [(n, args.out / f"{n}.json") for n in SUBJECTS]
-    lines = [head, "|---" * 10 + "|", *(row(n, json.loads(p.read_text())) for n, p in found if p.exists())]
+    def found(suffix: str) -> list[tuple[str, dict[str, Any]]]:
+        paths = [(name, args.out / f"{name}{suffix}.json") for name in SUBJECTS]
+        return [(name, json.loads(path.read_text())) for name, path in paths if path.exists()]
+
+    head = "| | images | fast, % | standard, % | AutoAttack, % | agreement, % | fast, s | standard, s | AutoAttack, s |"
+    lines = [f"{head} fast / AA | standard / AA |", "|---" * 11 + "|", *(row(*pair) for pair in found(""))]
+    lines += ["", "| | images | suite | robust, % | s | times AutoAttack's |", "|---" * 6 + "|"]
+    lines += [line for pair in found("-peers") for line in peer_rows(*pair)]
     with atomic_write(args.out / "summary.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -111,14 +175,15 @@ def table(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    running, tabling = verbs.add_parser("run"), verbs.add_parser("table")
-    for verb in (running, tabling):
+    for verb, suffix, images, contestants in (("run", "", 1000, SUITES), ("peers", "-peers", 100, PEERS)):
+        running = verbs.add_parser(verb)
+        running.add_argument("--networks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
+        running.add_argument("--images", type=int, default=images)
+        running.add_argument("--data", type=Path, default=os.environ.get("ART_EXT_DATA"))
+        running.set_defaults(call=run, suffix=suffix, contestants=contestants)
+    verbs.add_parser("table").set_defaults(call=table)
+    for verb in verbs.choices.values():
         verb.add_argument("--out", type=Path, required=True)
-    running.add_argument("--networks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
-    running.add_argument("--images", type=int, default=1000)
-    running.add_argument("--data", type=Path, default=os.environ.get("ART_EXT_DATA"))
-    running.set_defaults(call=run)
-    tabling.set_defaults(call=table)
     args = parser.parse_args()
     args.call(args)
 

@@ -8,7 +8,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"threat", "scores", "losses", "averaging", "nn", "data", "datasets", "naming", "files", "isolation", "palette"},
+    {
+        "threat",
+        "scores",
+        "bpda",
+        "losses",
+        "averaging",
+        "nn",
+        "data",
+        "datasets",
+        "naming",
+        "files",
+        "isolation",
+        "palette",
+    },
     {"model", "validation"},
     {"attacks"},
     {"engine", "evaluation"},

@@ -163,26 +163,28 @@ def to_hyperplane(x: Tensor, normal: Tensor, value: Tensor, *, norm: str, clip: 
     """
     points = x.flatten(1)
     weights = normal.flatten(1) * torch.where(value < 0, -1.0, 1.0)[:, None]
-    pull = weights.abs()
-    rate = (pull > 0).to(pull) if norm == "linf" else pull
-    goal = value.abs()
-    if clip is None:
-        reach = goal / (pull * rate).sum(1).clamp(min=_TINY)
-        return (-weights.sign() * rate * reach[:, None]).view_as(x)
-    room = torch.where(weights > 0, points - clip[0], clip[1] - points)
-    reach = _reach(pull, rate, room, goal)
-    return (-weights.sign() * torch.minimum(rate * reach[:, None], room)).view_as(x)
+    pull, goal = weights.abs(), value.abs()
+    rate = None if norm == "linf" else pull  # None: 1; elements without a pull do not move anyway
+    slope = pull if rate is None else pull * rate
+    room = pull.new_tensor(torch.inf)
+    if clip is not None:
+        room = torch.where(weights > 0, points - clip[0], clip[1] - points)
+    reach = goal / slope.sum(1).clamp(min=_TINY) if clip is None else _reach(pull, slope, rate, room, goal)
+    return (-weights.sign() * _moved(rate, reach, room)).view_as(x)
 
 
-def _reach(pull: Tensor, rate: Tensor, room: Tensor, goal: Tensor) -> Tensor:
+def _moved(rate: Tensor | None, reach: Tensor, room: Tensor) -> Tensor:
+    return torch.minimum(reach[:, None] if rate is None else rate * reach[:, None], room)
+
+
+def _reach(pull: Tensor, slope: Tensor, rate: Tensor | None, room: Tensor, goal: Tensor) -> Tensor:
     """τ with Σ pull · min(τ · rate, room) = goal, too large for any room where there is none, (N,)."""
     reach = torch.zeros_like(goal)
     for _ in range(pull.shape[1] + 1):  # a segment less in each round; about five are enough
-        moved = rate * reach[:, None]
-        free = moved < room
-        missing = goal - (pull * torch.where(free, moved, room)).sum(1)
-        slope = (pull * rate * free).sum(1)
-        step = torch.where(slope > 0, missing / slope.clamp(min=_TINY), _FAR).clamp(min=0)
+        moved = _moved(rate, reach, room)
+        missing = goal - torch.linalg.vecdot(pull, moved)
+        free = torch.linalg.vecdot(slope, (moved < room).to(pull))
+        step = torch.where(free > 0, missing / free.clamp(min=_TINY), _FAR).clamp(min=0)
         short = (missing > 1e-6 * goal) & (reach < _FAR)
         if not bool(short.any()):
             break

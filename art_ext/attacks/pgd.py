@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks.objectives import Objective, get_objective
-from art_ext.model import confirmed, evaluating, frozen, judge_of
+from art_ext.model import Surrogate, confirmed, evaluating, frozen, judge_of
 from art_ext.threat import ThreatModel, per_example
 
 GAUSSIAN_START = 1e-3  # standard deviation of TRADES' start; an ℓ∞-uniform start is a full ε wide
@@ -112,15 +112,31 @@ def input_gradient(
     model: nn.Module, x: Tensor, target: Tensor, objective: Objective, eot: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the objective with respect to ``x``, its values (N,) and the logits (N, C), averaged over ``eot``."""
+    if eot > 1:
+        return _averaged(model, x, target, objective, eot)
     leaf = x.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = model(leaf)
         values = objective(logits, target)
         grad = _gradient(values.sum(), leaf)
-    if eot > 1:
-        more = [input_gradient(model, x, target, objective) for _ in range(eot - 1)]
-        grad, values, logits = (torch.stack(parts).mean(0) for parts in zip((grad, values, logits), *more, strict=True))
     return grad, values.detach(), logits.detach()
+
+
+def _averaged(
+    model: nn.Module, x: Tensor, target: Tensor, objective: Objective, draws: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Means over draws, of which several share a pass where the model allows it."""
+    rows = model.rows if isinstance(model, Surrogate) else 0
+    together = min(max(rows // max(len(x), 1), 1), draws)
+    sums: list[Tensor] = []
+    for first in range(0, draws, together):
+        copies = min(together, draws - first)
+        many_x, many_targets = (t.repeat(copies, *[1] * (t.ndim - 1)) for t in (x, target))
+        found = input_gradient(model, many_x, many_targets, objective)
+        parts = [part.unflatten(0, (copies, len(x))).sum(0) for part in found]
+        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+    grad, values, logits = (total / draws for total in sums)
+    return grad, values, logits
 
 
 def _gradient(value: Tensor, leaf: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from art_ext.engine.precision import InPrecision, resolve_precision
 from art_ext.engine.twin import attack_twin
+from art_ext.evaluation.draws import MOST_OUTCOMES, choosing, independent, outcomes_of
 from art_ext.evaluation.memory import in_halves
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel, Surrogate
@@ -39,7 +40,7 @@ class Bench:
     eot: int
     seed: int
     draws: int = 1
-    attacked: nn.Module | None = None
+    attacked: Surrogate | None = None
     copy: nn.Module | None = None
 
     @classmethod
@@ -95,6 +96,24 @@ def is_random(bench: Bench) -> bool:
         one, two = bench.model(first), bench.model(first)
     distance = torch.linalg.vector_norm(one - two, dim=1)
     return bool((distance > 1e-4 * torch.linalg.vector_norm(one, dim=1).clamp(min=1)).any())
+
+
+def listed(bench: Bench) -> int:
+    """How many outcomes the random choices of the model have, if they are finite and no other randomness is left; 1."""
+    outcomes = outcomes_of(bench.model)
+    if not 1 < outcomes <= MOST_OUTCOMES:
+        return 1
+    with choosing(bench.model, 0):
+        return 1 if is_random(bench) else outcomes
+
+
+def drawing_at_once(bench: Bench) -> Bench:
+    """The bench whose gradients take several draws in one pass, where the model draws for each example by itself."""
+    if bench.eot < 2 or not independent(bench.model, bench.tried()):
+        return bench
+    rows = bench.batch_size * (8 if bench.model.device.type == "cuda" else 1)
+    fast = bench.attacked.fast if bench.attacked is not None else bench.model
+    return replace(bench, attacked=Surrogate(fast, bench.model, rows=rows))
 
 
 def in_precision(bench: Bench, precision: str) -> Bench:

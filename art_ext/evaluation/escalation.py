@@ -17,7 +17,7 @@ from art_ext.evaluation.verdict import Indicator
 from art_ext.model import DefendedModel, Surrogate, judge_of
 from art_ext.threat import ThreatModel
 
-QUERIES = 2000  # of Square, our decision: less than half of the strong suite's
+QUERIES = 2000  # of Square, our decision: less than half of the standard suite's
 
 
 def escalation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, in_precision, is_random
+from art_ext.bpda import declared
+from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, drawing_at_once, in_precision, is_random, listed
 from art_ext.evaluation.case import Case, chosen
+from art_ext.evaluation.draws import enumerating
 from art_ext.evaluation.escalation import escalation
 from art_ext.evaluation.indicators import measure, out_of_time
 from art_ext.evaluation.journal import Journal, described, fingerprint, weights_of
@@ -58,6 +61,7 @@ def evaluate(
     the correctly classified examples; a misclassified one counts as broken by every attack. Robust accuracy is the
     per-example worst case: an example survives when no attack broke it. A randomised defense (two passes disagree) is
     judged by 20 fresh passes; each example counts with the share of them that is right, in the worst of the attacks.
+    Where its random choices can be listed (`FiniteRandomness`), gradients and judgement take all of them instead.
 
     What an attack returns is not taken on trust. An example with NaN or infinity counts as a failure of the attack
     (``n_failed``), one outside the threat model is projected onto it before it is judged (``n_projected``): a
@@ -77,12 +81,12 @@ def evaluate(
         x: inputs (N, C, H, W) or (N, D), float32 within ``threat.clip``; float64 is converted; not modified.
         y: integer labels (N,) or one-hot (N, classes).
         threat: norm, ε (finite; one number or one per example) and valid range.
-        suite: ``"fast"`` (seconds to minutes), ``"standard"`` (AutoAttack; extra ``autoattack``), ``"strong"`` (its
-            parts, native), ``"randomized"``, ``"exhaustive"``, the name of one attack (``"apgd-t"``), or a list of
-            names, native attacks, ART `EvasionAttack`s and (label, attack) pairs. ART attacks run once over all
-            examples with their own ε and batch size.
+        suite: ``"fast"`` (seconds to minutes), ``"standard"`` (AutoAttack's parts, native), ``"autoattack"`` (the
+            genuine one; extra ``autoattack``), ``"randomized"``, ``"exhaustive"``, the name of one attack
+            (``"apgd-t"``), or a list of names, native attacks, ART `EvasionAttack`s and (label, attack) pairs. ART
+            attacks run once over all examples with their own ε and batch size.
         eot: draws whose gradients native attacks average; ``"auto"``: 20 where two passes over a batch disagree
-            (randomised output), else 1. ART attacks do not average.
+            (randomised output), or all outcomes that can be listed, else 1. ART attacks do not average.
         batch_size: examples per pass, of native attacks and of the judge.
         seed: of all random choices.
         precision: of the gradients of native attacks, ``"auto"`` (bf16 where the hardware has it), ``"bf16"`` or
@@ -104,7 +108,7 @@ def evaluate(
         ValueError: an argument out of its range, inputs that the model does not take, a name not known, a folder with
             another evaluation's batches.
         OSError: ``resume`` cannot be read or written.
-        ImportError: ``"standard"`` without the library it needs; the message says what to install.
+        ImportError: ``"autoattack"`` without the library it needs; the message says what to install.
 
     Example:
         >>> import numpy as np
@@ -123,11 +127,20 @@ def evaluate(
     bench = bench.take(bench.rows[:n_examples])
     model = bench.model
     attacks = build_suite(suite, Setting(bench.classifier, bench.threat, batch_size, seed))
-    with evaluating(model), frozen(model), keeping_gradients(model):
+    with evaluating(model), frozen(model), keeping_gradients(model), ExitStack() as stack:
         randomised = is_random(bench)
-        draws = int(eot) if eot != "auto" else RANDOMISED_EOT if randomised else 1
-        bench = replace(bench, eot=draws, draws=JUDGING_DRAWS if randomised else 1)
+        outcomes = listed(bench) if randomised else 1
+        needed = outcomes if outcomes > 1 else RANDOMISED_EOT if randomised else 1
+        bench = replace(
+            bench,
+            eot=needed if eot == "auto" else int(eot),
+            draws=outcomes if outcomes > 1 else JUDGING_DRAWS if randomised else 1,
+        )
+        if outcomes > 1:
+            stack.enter_context(enumerating(model))
         fast = in_precision(bench, precision)
+        if randomised and outcomes == 1:
+            fast = drawing_at_once(fast)
         processes = Processes.launched()
         session = Session(
             journal=Journal(resume, _identity(fast, attacks, sources) if resume else {}, processes.rank),
@@ -138,7 +151,10 @@ def evaluate(
         clean = bench.predict("clean")
         attacked = majority(clean == bench.y).nonzero().squeeze(1)
         trials = run_all(attacks, fast, attacked, session, cascade=is_cascade(suite))
-        signs = _signs(fast, clean, attacked, attacks, trials, randomised) if indicators or escalate else ()
+        signs: tuple[Indicator, ...] = ()
+        if indicators or escalate:
+            averaged = not randomised or (bench.eot >= needed and set(RANDOMIZED) <= set(attacks))
+            signs = _signs(fast, clean, attacked, attacks, trials, randomised, averaged)
         if escalate:
             extra = _labelled(escalation(model, bench.tried(), signs, sources=sources), trials)
             left = attacked[survival_of(worst_case(clean, trials), bench.y, attacked)[attacked] > 0.5]
@@ -153,8 +169,10 @@ def evaluate(
         threat=bench.threat,
         suite=suite if isinstance(suite, str) else "custom",
         seed=int(seed),
-        eot=draws,
+        eot=bench.eot,
         randomised=randomised,
+        outcomes=outcomes,
+        bpda=declared(model),
         labels=bench.y,
         clean_predictions=clean[0],
         predictions=worst[0],
@@ -196,6 +214,7 @@ def _signs(
     attacks: dict[str, Attack],
     trials: dict[str, Trial],
     randomised: bool,
+    averaged: bool,
 ) -> tuple[Indicator, ...]:
     """The indicators, measured on the first examples that were attacked and on the first that survived."""
     survival = survival_of(worst_case(clean, trials), bench.y, attacked)
@@ -213,7 +232,7 @@ def _signs(
             single=frozenset(label for label, attack in attacks.items() if getattr(attack, "steps", 0) == 1),
             n=len(bench.x),
             randomised=randomised,
-            averaged=bench.eot >= RANDOMISED_EOT and set(RANDOMIZED) <= set(attacks),
+            averaged=averaged,
             seed=bench.seed,
         )
     )

@@ -131,3 +131,7 @@ def _about_attacks(report: RobustnessReport) -> Iterable[str]:
     failed = failed_attacks(report)
     if failed:
         yield f"{len(failed)} of {len(report.attacks)} attacks failed; the worst case is without {', '.join(failed)}."
+    if report.outcomes > 1:
+        yield f"The random choices of the defense have {report.outcomes} outcomes: all of them judge each example."
+    if report.bpda:
+        yield f"Gradients are approximated in parts of the defense (BPDA): {'; '.join(report.bpda)}."

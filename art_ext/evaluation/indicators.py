@@ -187,7 +187,7 @@ def single_step(case: Case) -> Indicator:
         severity=BROKEN,
         source=f"{CARLINI}; threshold {OURS}",
         explanation="share of all examples that FGSM broke and no iterative attack did",
-        proposal="more steps, other step sizes, several restarts (suite 'strong')",
+        proposal="more steps, other step sizes, several restarts (suite 'standard')",
     )
 
 
@@ -213,7 +213,7 @@ def more_steps(case: Case) -> Indicator:
         severity=SUSPECT,
         source=CARLINI,
         explanation="share of survivors that PGD on the margin breaks with 40 steps",
-        proposal="suite 'strong': 100 steps with adapted step sizes",
+        proposal="suite 'standard': 100 steps with adapted step sizes",
     )
 
 
@@ -310,7 +310,7 @@ def _rising(value: float | None) -> Indicator:
         severity=SUSPECT,
         source=f"{PINTOR}; threshold {OURS}",
         explanation="share of survivors whose margin gains over a quarter of its rise in the last 5 of 20 steps of PGD",
-        proposal="suite 'strong': 100 steps with adapted step sizes",
+        proposal="suite 'standard': 100 steps with adapted step sizes",
     )
 
 

@@ -78,6 +78,8 @@ class RobustnessReport:
         seed: of all random choices.
         eot: draws whose gradients native attacks averaged.
         randomised: two passes over the same batch disagreed.
+        outcomes: of random choices that could be listed, all of which judged; 1 where there are none, or too many.
+        bpda: parts of the defense that declare an approximate gradient, ``"Class: approximation"``.
         versions: of art_ext, torch, ART, numpy and Python.
         device: where the network was.
         precision: dtype of the network's weights.
@@ -107,6 +109,8 @@ class RobustnessReport:
     seed: int = 0
     eot: int = 1
     randomised: bool = False
+    outcomes: int = 1
+    bpda: tuple[str, ...] = ()
     versions: dict[str, str] | None = None
     device: str = "cpu"
     precision: str = "float32"
@@ -183,6 +187,7 @@ class RobustnessReport:
         data["indicators"] = tuple(Indicator(**indicator) for indicator in data["indicators"])
         data["attacks"] = {label: AttackResult(**result) for label, result in data["attacks"].items()}
         data["threat"] = ThreatModel(**data["threat"])
+        data["bpda"] = tuple(data["bpda"])
         return cls(**data)
 
     def to_html(

@@ -80,16 +80,16 @@ ATTACKS: dict[str, PGDAttack | FunctionAttack] = {
     "fab-t": FunctionAttack(name="FAB-T", function=fab),
     "square": FunctionAttack(name="Square", function=square, confirms=True),
 }
-STRONG = ("apgd-ce", "apgd-t", "fab-t", "square")
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 RANDOMIZED = ("APGD-CE", "APGD-DLR")  # what a randomised defense must withstand, with EOT (AutoAttack's "rand")
 SUITES: dict[str, Suite] = {
     "fast": Suite("FGSM, PGD-20 on cross entropy, PGD-20 on the margin", _known("fgsm", "pgd-20", "margin-pgd-20")),
-    "standard": Suite("AutoAttack, version standard (extra: autoattack)", _autoattack),
-    "strong": Suite("AutoAttack's parts, native: APGD-CE, APGD-T, FAB-T, Square", _known(*STRONG), cascade=True),
+    "standard": Suite("AutoAttack's parts, native: APGD-CE, APGD-T, FAB-T, Square", _known(*STANDARD), cascade=True),
+    "autoattack": Suite("the genuine AutoAttack, version standard (extra: autoattack)", _autoattack),
     "randomized": Suite("for randomised defenses: APGD-CE and APGD-DLR with EOT", _known("apgd-ce", "apgd-dlr")),
     "exhaustive": Suite(
-        "the fast and the strong suite, and APGD on three objectives from five starts each",
-        lambda s: [*_known("fgsm", "pgd-20", "margin-pgd-20")(s), *_restarted(), *_known(*STRONG)(s)],
+        "the fast and the standard suite, and APGD on three objectives from five starts each",
+        lambda s: [*_known("fgsm", "pgd-20", "margin-pgd-20")(s), *_restarted(), *_known(*STANDARD)(s)],
         cascade=True,
     ),
 }

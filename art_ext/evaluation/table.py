@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ def render(report: RobustnessReport) -> str:
         *(_row(label, result) for label, result in report.attacks.items()),
         ("worst case", percent(report.robust_accuracy), "", "", "", _without(report)),
     ]
-    return "\n".join([*_aligned([HEAD, *rows]), *_verdict(report), *_footer(report)])
+    return "\n".join([*aligned([HEAD, *rows], left=(0, len(HEAD) - 1)), *_verdict(report), *_footer(report)])
 
 
 def percent(share: float | None) -> str:
@@ -33,6 +33,19 @@ def percent(share: float | None) -> str:
         ('50.00 %', '–')
     """
     return "–" if share is None or isnan(share) else f"{100 * share:.2f} %"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> Iterator[str]:
+    """Lines of columns two spaces apart: those at the places ``left`` to the left, numbers to the right.
+
+    Example:
+        >>> list(aligned([("a", "1"), ("bc", "10")]))
+        ['a    1', 'bc  10']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        yield "  ".join(cells).rstrip()
 
 
 def _row(label: str, result: AttackResult) -> tuple[str, ...]:
@@ -52,9 +65,12 @@ def _footer(report: RobustnessReport) -> Iterable[str]:
     yield f"forwards, backwards: passes per attacked image; on {report.device}, {report.precision}"
     if report.randomised:
         averaged = f"native attacks average the gradients of {report.eot} draws"
-        yield f"randomised output: {averaged}; {JUDGING_DRAWS} fresh ones judge"
+        judges = f"all {report.outcomes} outcomes" if report.outcomes > 1 else f"{JUDGING_DRAWS} fresh ones"
+        yield f"randomised output: {averaged}; {judges} judge"
     elif report.eot > 1:
         yield f"native attacks average the gradients of {report.eot} draws"
+    if report.bpda:
+        yield f"approximate gradients (BPDA): {'; '.join(report.bpda)}"
 
 
 def _verdict(report: RobustnessReport) -> Iterable[str]:
@@ -66,12 +82,3 @@ def _verdict(report: RobustnessReport) -> Iterable[str]:
     for sign in flagged:
         value = "–" if sign.value is None else f"{sign.value:.2g}"
         yield f"  {sign.name} {value} (limit {sign.threshold:g}): {sign.explanation}; next: {sign.proposal}"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
-    """Names and notes to the left, numbers to the right, two spaces between columns."""
-    last = len(HEAD) - 1
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    for row in rows:
-        cells = (c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        yield "  ".join(cells).rstrip()

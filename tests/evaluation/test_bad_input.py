@@ -36,6 +36,10 @@ BAD = {  # (what to change, error, message)
     "eot": (lambda m: {"eot": "atuo"}, ValueError, "eot must be 'auto' or a whole number .* got 'atuo'"),
     "no eot": (lambda m: {"eot": 0}, ValueError, "eot must be .* got 0"),
     "seed": (lambda m: {"seed": -1}, ValueError, "seed must be .* got -1"),
+    "n_examples": (lambda m: {"n_examples": 0}, ValueError, "n_examples must be None or a whole number .* got 0"),
+    "time budget": (lambda m: {"time_budget": -1}, ValueError, "time_budget must be None or a number of seconds .* -1"),
+    "no time": (lambda m: {"time_budget": "1 h"}, ValueError, "time_budget must be .* got '1 h'"),
+    "source": (lambda m: {"sources": ["resnet"]}, TypeError, "sources must be modules from inputs to logits; got str"),
     "classifier": (lambda m: {"classifier": "resnet"}, TypeError, "classifier must be an art.*; got str"),
 }
 
@@ -87,6 +91,36 @@ MODELS = {
 def test_bad_model(linear, function, error, message):
     with pytest.raises(error, match=message):
         evaluate(Returns(function), linear.x, linear.y, threat=THREAT, progress=False, indicators=False)
+
+
+class Half(nn.Module):
+    """Computes in bfloat16, whatever it is given."""
+
+    def __init__(self, net: nn.Module, *, converts: bool) -> None:
+        super().__init__()
+        self.net, self.converts = net.bfloat16(), converts
+
+    def forward(self, x):
+        return self.net(x.bfloat16() if self.converts else x)
+
+
+def test_a_model_of_16_bits_must_convert_its_inputs(linear):
+    options = {"threat": THREAT, "suite": "fgsm", "progress": False}
+    expected = evaluate(linear.net, linear.x, linear.y, **options)
+    with pytest.raises(ValueError, match=r"its weights are bfloat16, x is float32: let it convert\): mat1"):
+        evaluate(Half(linear.net, converts=False), linear.x, linear.y, **options)
+    report = evaluate(Half(linear.net, converts=True), linear.x, linear.y, **options)
+    assert abs(report.robust_accuracy - expected.robust_accuracy) < 0.1
+    assert report.precision == "bfloat16"
+
+
+def test_a_model_in_train_mode_is_judged_in_eval_mode_and_given_back(linear):
+    net = nn.Sequential(linear.net, nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    report = evaluate(net, linear.x, linear.y, threat=THREAT, suite="fgsm", progress=False)
+    assert (report.randomised, report.verdict) == (False, "trusted")
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_other_number_of_classes_than_declared(linear, as_classifier):

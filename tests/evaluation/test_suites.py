@@ -34,7 +34,7 @@ def _pgd(setting, **options):
 
 
 def test_every_suite_and_attack_is_described():
-    assert {"fast", "standard"} <= set(SUITES)
+    assert {"fast", "standard", "autoattack"} <= set(SUITES)
     assert all(suite.description for suite in SUITES.values())
     assert all(isinstance(attack, NativeAttack) for attack in ATTACKS.values())
     assert not set(SUITES) & set(ATTACKS)
@@ -170,7 +170,7 @@ def test_an_art_attack_is_called_once_with_one_hot_labels(linear, monkeypatch):
     np.testing.assert_array_equal(labels.argmax(1), linear.y[5:])
 
 
-def test_standard_is_built_lazily_with_the_evaluations_options(linear, monkeypatch):
+def test_autoattack_is_built_lazily_with_the_evaluations_options(linear, monkeypatch):
     class AutoAttackStandard(FastGradientMethod):
         label = "AutoAttack"
 
@@ -187,7 +187,7 @@ def test_standard_is_built_lazily_with_the_evaluations_options(linear, monkeypat
         linear.x,
         linear.y,
         threat=THREAT,
-        suite="standard",
+        suite="autoattack",
         batch_size=9,
         seed=4,
         progress=False,
@@ -195,7 +195,7 @@ def test_standard_is_built_lazily_with_the_evaluations_options(linear, monkeypat
     )
     assert built == [(THREAT, "standard", 9, 4)]
     assert list(report.attacks) == ["AutoAttack"]
-    assert report.suite == "standard"
+    assert report.suite == "autoattack"
 
 
 def test_default_step_is_a_quarter_of_eps(monkeypatch):
