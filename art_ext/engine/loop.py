@@ -60,9 +60,8 @@ class Run:
         self.history = History(self.folder / "history.jsonl" if self.folder else None)
         self.best: dict[str, Tensor] | None = None
         self.net = self._prepare(task.model, options.compile)
-        self.twin: Twin | None = None  # built on the first batch, in the layout of the session
-        self.twin_sought = False
-        self.attacked = self.net
+        self.twin: Twin | None = None
+        self.attacked: nn.Module | None = None  # found on the first batch, in the layout of the session
 
     def train(self, epochs: int) -> History:
         """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights.
@@ -111,12 +110,10 @@ class Run:
 
     def _attacked(self, x: Tensor) -> nn.Module:
         """What the attack sees: in bf16 a twin, where attack and network allow one."""
-        if not self.twin_sought:
-            self.twin_sought = True
+        if self.attacked is None:
             if self.precision == "bf16" and self.task.attacks_forward_only:
                 self.twin = attack_twin(self.task.model, x, self._prepare)
-            if self.twin is not None:
-                self.attacked = self._prepare(self.twin.model, self.options.compile)
+            self.attacked = self._prepare(self.twin.model, self.options.compile) if self.twin else self.net
         if self.twin is not None:
             self.twin.refresh()
         return self.attacked
