@@ -2,7 +2,8 @@
 
 2500 training images without augmentation, a pre-activation ResNet of width 16 (stages 16/32/64, five blocks each),
 PGD-5, 50 epochs: the regime in which robust overfitting shows on two CPU cores. The best epoch is chosen on 500 other
-training images; both checkpoints are then attacked with the suite ``fast`` on the first 1000 test images.
+training images; both checkpoints are then attacked with FGSM, PGD-20 and
+margin-PGD-20 on the first 1000 test images.
 
     python benchmarks/robust_overfitting.py run --out DIR            # every cell that DIR lacks
     python benchmarks/robust_overfitting.py run --out DIR --methods piat --seeds 1
@@ -38,6 +39,7 @@ from art_ext.files import atomic_write
 Arrays = tuple[np.ndarray, ...]
 Weights = dict[str, torch.Tensor]
 THREAT = ThreatModel("linf", 8 / 255)
+ATTACKS = ("fgsm", "pgd-20", "margin-pgd-20")
 TRAIN, HELD_OUT, TEST = 2500, 500, 1000
 LABELS = {"pgd-at": "PGD-AT", "nmse": "NMSE", "ema": "PGD-AT + EMA", "piat": "PIAT", "piat-nmse": "PIAT + NMSE"}
 RUNS = {"pgd-at": ("pgd-at", "ema"), "nmse": ("nmse",), "piat": ("piat",), "piat-nmse": ("piat-nmse",)}
@@ -126,7 +128,9 @@ def cell(method: str, seed: int, target: PyTorchClassifier, kept: Kept, data: Ar
     result: dict[str, Any] = {"method": method, "seed": seed, "epochs": kept.rows}
     for name, weights in (("best", kept.best), ("final", kept.final)):
         target.model.load_state_dict(weights)
-        report = evaluate(target, data[2][:TEST], data[3][:TEST], threat=THREAT, seed=seed, progress=False)
+        report = evaluate(
+            target, data[2][:TEST], data[3][:TEST], threat=THREAT, suite=list(ATTACKS), seed=seed, progress=False
+        )
         result[name] = json.loads(report.to_json())
     return result
 

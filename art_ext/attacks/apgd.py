@@ -199,7 +199,7 @@ class _Ascent:
         fooled = self.hunt.confirm(s.index, s.now, logits.argmax(1) != s.y)
         if not bool(fooled.any()):
             return s
-        self.hunt.drop(fooled)
+        self.hunt.drop(s.index[fooled])
         return s.take(~fooled)
 
 

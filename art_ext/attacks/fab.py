@@ -26,6 +26,7 @@ def fab(
     threat: ThreatModel,
     steps: int = 100,
     targets: int = 9,
+    give_up: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Targeted fast adaptive boundary attack (Croce & Hein 2020, https://arxiv.org/abs/1907.02044).
@@ -42,6 +43,8 @@ def fab(
         threat: norm, ε and valid range.
         steps: iterations towards each target, at least 1 (paper: 100).
         targets: most likely wrong classes to try, at least 1 (AutoAttack: 9).
+        give_up: after a fifth of the steps, leave alone what found the boundary no nearer than so many ε; None: go on
+            to the end, as published (suite ``standard``: 1.5, our decision; later steps came at most 1.3 times nearer).
         generator: not used; attacks of a suite all take one.
 
     Returns:
@@ -58,6 +61,8 @@ def fab(
         True
     """
     check_steps(steps=steps, targets=targets)
+    if give_up is not None and not give_up >= 1:
+        raise ValueError(f"give_up must be None or at least 1; got {give_up!r}")
     model = judge_of(model)
     with evaluating(model), frozen(model):
         hunt = Hunt(model, x, y)
@@ -66,7 +71,7 @@ def fab(
         for goal in goals.unbind(1):
             if not len(hunt.open):
                 break
-            _Descent(model, threat, steps, hunt).run(x[hunt.open], y[hunt.open], goal[hunt.open])
+            _Descent(model, threat, steps, give_up, hunt).run(x[hunt.open], y[hunt.open], goal[hunt.open])
     return hunt.found
 
 
@@ -80,6 +85,7 @@ class _State(Rows):
     now: Tensor
     grad: Tensor
     value: Tensor
+    nearest: Tensor
 
 
 @dataclass(frozen=True)
@@ -89,20 +95,25 @@ class _Descent:
     model: nn.Module
     threat: ThreatModel
     steps: int
+    give_up: float | None
     hunt: Hunt
 
     def run(self, x: Tensor, y: Tensor, target: Tensor) -> None:
-        pair = torch.stack((y, target), 1)
+        pair, far = torch.stack((y, target), 1), torch.full_like(x.flatten(1)[:, 0], torch.inf)
         grad, value, _ = input_gradient(self.model, x, pair, TOWARDS)
-        state = _State(self.hunt.open, x, pair, x.clone(), grad, value)
-        for _ in range(self.steps):
+        state = _State(self.hunt.open, x, pair, x, grad, value, far)
+        for step in range(self.steps):
+            if step:
+                state.grad, state.value, _ = input_gradient(self.model, state.now, state.pair, TOWARDS)
             state.now = self._towards_boundary(state)
-            state.grad, state.value, logits = input_gradient(self.model, state.now, state.pair, TOWARDS)
-            across = logits.argmax(1) != state.pair[:, 0]
-            state, across = self._without_fooled(state, across)
+            with torch.no_grad():
+                across = self.model(state.now).argmax(1) != state.pair[:, 0]
+            state = self._without_fooled(state, across)
+            if self.give_up is not None and step == self.steps // 5:
+                eps = torch.as_tensor(self.threat.select(state.index).eps).to(x)
+                state = state.take(state.nearest <= self.give_up * eps)
             if not len(state.index):
                 return
-            self._step_back(state, across)
 
     def _towards_boundary(self, s: _State) -> Tensor:
         clip = self.threat.clip
@@ -117,26 +128,20 @@ class _Descent:
     def _size(self, delta: Tensor) -> Tensor:
         return self.threat.distance(delta, torch.zeros_like(delta)).clamp(min=1e-8)
 
-    def _without_fooled(self, s: _State, across: Tensor) -> tuple[_State, Tensor]:
-        """An example that is across the boundary within ε is done; the rest goes on.
+    def _without_fooled(self, s: _State, across: Tensor) -> _State:
+        """An example that is across the boundary within ε is done; one beyond it steps back towards the clean input.
 
         Every point near the ball is also tried after a projection onto it.
         """
         threat = self.threat.select(s.index)
-        near = threat.distance(s.now, s.x) <= NEAR * torch.as_tensor(threat.eps).to(s.x)
-        fooled = self.hunt.ask(s.index, threat.project(s.now, s.x), near)
+        distance, eps = threat.distance(s.now, s.x), torch.as_tensor(threat.eps).to(s.x)
+        fooled = self.hunt.ask(s.index, threat.project(s.now, s.x), distance <= NEAR * eps)
+        s.nearest = torch.where(across, torch.minimum(s.nearest, distance), s.nearest)
+        s.now = torch.where(per_example(across, s.x), s.x.lerp(s.now, BACKWARD), s.now)
         if not bool(fooled.any()):
-            return s, across
-        self.hunt.drop(fooled)
-        return s.take(~fooled), across[~fooled]
-
-    def _step_back(self, s: _State, across: Tensor) -> None:
-        """Those across the boundary go on from a point nearer to the clean input."""
-        if not bool(across.any()):
-            return
-        s.now[across] = s.x[across].lerp(s.now[across], BACKWARD)
-        grad, value, _ = input_gradient(self.model, s.now[across], s.pair[across], TOWARDS)
-        s.grad[across], s.value[across] = grad, value
+            return s
+        self.hunt.drop(s.index[fooled])
+        return s.take(~fooled)
 
 
 def to_hyperplane(x: Tensor, normal: Tensor, value: Tensor, *, norm: str, clip: tuple[float, float] | None) -> Tensor:

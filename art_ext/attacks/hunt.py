@@ -61,11 +61,11 @@ class Hunt:
         """Keep the best points ``x_adv`` of failed examples, and look whether the exact model sees them otherwise."""
         self.found[index] = x_adv
         if ask and judge_of(self.model) is not self.model:
-            self.drop(self.ask(index, x_adv, torch.ones_like(index, dtype=torch.bool)))
+            self.drop(index[self.ask(index, x_adv, torch.ones_like(index, dtype=torch.bool))])
 
-    def drop(self, fooled: Tensor) -> None:
-        """The rows ``fooled`` (mask over ``open``) need no more work."""
-        self.open = self.open[~fooled]
+    def drop(self, index: Tensor) -> None:
+        """The examples ``index`` need no more work."""
+        self.open = self.open[~torch.isin(self.open, index)]
 
 
 def likely_targets(logits: Tensor, y: Tensor, count: int) -> Tensor:

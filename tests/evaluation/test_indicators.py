@@ -61,7 +61,7 @@ class Softmax(Around):
 
 class Rough(Around):
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x + 0.004 * torch.sin(4000 * x))
+        return self.inner(x + 0.008 * torch.sin(4000 * x))
 
 
 class Saturated(Around):

@@ -187,6 +187,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:a batch of 13")  # of the attacked ones; pytest.warns hands on what does not match
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 def test_a_batch_larger_than_memory_is_done_in_halves(linear, error):
     with pytest.warns(BatchHalvedWarning, match="a batch of 14 does not fit into memory and is done in halves"):
