@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from art_ext.evaluation.verdict import VERDICTS, Indicator, verdict
 from art_ext.files import atomic_write
 from art_ext.model import DefendedModel
 from art_ext.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.corruptions import CorruptionReport
 
 LABELS = dict.fromkeys(("labels", "clean_predictions", "predictions"), torch.int64)
 TENSORS = {"survivors": torch.bool, "survival": torch.float32} | LABELS
@@ -196,6 +199,7 @@ class RobustnessReport:
         *,
         title: str = "",
         figures: Sequence[tuple[str, str | bytes]] = (),
+        further: Sequence[RobustnessReport | CorruptionReport] = (),
     ) -> None:
         """Write a page that needs no network and no script; see `art_ext.evaluation.html.report_page`.
 
@@ -203,12 +207,13 @@ class RobustnessReport:
             path: the page, written atomically.
             title: its heading.
             figures: pairs of a caption and a picture, SVG as text or PNG as bytes.
+            further: reports on the same model under other threat models, a line each: another ball, or corruptions.
 
         Raises:
             OSError: ``path`` cannot be written.
             ValueError: a picture is not SVG, or not PNG.
         """
-        page = report_page(self, title=title, figures=figures)
+        page = report_page(self, title=title, figures=figures, further=further)
         with atomic_write(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

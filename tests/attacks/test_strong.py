@@ -130,9 +130,31 @@ def test_fooled_examples_cost_nothing_more(case, attack, options):
     x_adv = attack(counting, x, y, threat=ThreatModel("linf", 0.03), generator=generator(), **options)
     standing = len(x) - int(wrong(model, x_adv, y).sum())
     assert standing < len(x)
-    assert counting.rows[1:] == sorted(counting.rows[1:], reverse=True) or attack is fab  # looks twice at those across
+    assert counting.rows[1:] == sorted(counting.rows[1:], reverse=True) or attack is fab  # asks about those near
     assert sum(counting.rows) < len(x) * len(counting.rows)
     assert counting.rows[-1] <= max(standing, 1) or standing == 0
+
+
+HOPELESS = {  # attack, options, when it gives up, passes of a survivor until then and to the end
+    "fab-t": (fab, {"steps": 20, "targets": 3}, 1.5, 31, 121),
+    "square": (square, {"queries": 400}, 5.0, 101, 400),
+}
+
+
+@pytest.mark.parametrize("attack, options, give_up, few, all_", HOPELESS.values(), ids=HOPELESS)
+def test_what_is_given_up_would_hardly_have_been_broken(case, attack, options, give_up, few, all_):
+    model, x, y = case
+    for eps in (0.003, 0.01, 0.03):
+        threat = ThreatModel("linf", eps)
+        whole, short = (
+            attack(model, x, y, threat=threat, generator=generator(), give_up=limit, **options)
+            for limit in (None, give_up)
+        )
+        assert abs(int(wrong(model, whole, y).sum()) - int(wrong(model, short, y).sum())) <= (attack is square)
+    for limit, expected in ((None, all_), (give_up, few)):
+        counting = Counting(model)
+        attack(counting, x, y, threat=ThreatModel("linf", 1e-5), generator=generator(), give_up=limit, **options)
+        assert sum(counting.rows) / len(x) == pytest.approx(expected, abs=1)
 
 
 @attacks
@@ -220,6 +242,8 @@ BAD = {
     "no targets": (fab, {"targets": 0}, "targets must be a whole number of at least 1; got 0"),
     "no queries": (square, {"queries": 0}, "queries must be a whole number"),
     "share": (square, {"share": 0.0}, r"share must be in \(0, 1\]; got 0.0"),
+    "FAB gives up inside the ball": (fab, {"give_up": 0.9}, "give_up must be None or at least 1; got 0.9"),
+    "Square gives up at once": (square, {"give_up": 0}, "give_up must be None or > 0; got 0"),
 }
 
 

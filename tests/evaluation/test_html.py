@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import art_ext.evaluation.html
-from art_ext.evaluation import AttackResult, Indicator, RobustnessReport
+from art_ext.evaluation import AttackResult, CorruptionReport, Indicator, RobustnessReport
 from art_ext.evaluation.html import comparison_page, report_page
 from art_ext.threat import ThreatModel
 
@@ -233,6 +233,18 @@ def test_flagged_indicators_come_first_with_source_and_proposal():
 def test_other_pictures_are_refused(picture, error):
     with pytest.raises(error, match="figure"):
         report_page(REPORT, figures=[("caption", picture)])
+
+
+def test_other_threat_models_have_a_line_each():
+    wide = replace(CASES["suspect"], threat=ThreatModel("l2", 0.5))
+    fog = CorruptionReport(clean_accuracy=0.9, severities=(1, 5), accuracies={"fog": (0.8, 0.6)}, n_examples=20)
+    text = Page(report_page(CASES["trusted"], further=[wide, fog])).text
+    assert "Other threat models" in text
+    assert "ℓ2, ε = 0.5" in text
+    assert "1 common corruption, severity 1, 5 70.00 % 90.00 % 20 mean –" in text
+    assert "Other threat models" not in Page(PAGES["trusted"]).text
+    with pytest.raises(TypeError, match="further must hold RobustnessReports and CorruptionReports; got str"):
+        report_page(CASES["trusted"], further=["l2"])
 
 
 def test_comparison_marks_what_is_no_result():

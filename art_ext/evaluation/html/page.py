@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from art_ext.evaluation.corruptions import CorruptionReport
     from art_ext.evaluation.report import RobustnessReport
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,16 +29,23 @@ KINDS = {"trusted": "good", "suspect": "warn", "broken evaluation": "bad", "unch
 Figure = tuple[str, str | bytes]
 
 
-def report_page(report: RobustnessReport, *, title: str = "", figures: Sequence[Figure] = ()) -> str:
+def report_page(
+    report: RobustnessReport,
+    *,
+    title: str = "",
+    figures: Sequence[Figure] = (),
+    further: Sequence[RobustnessReport | CorruptionReport] = (),
+) -> str:
     """One report as a page of HTML that needs nothing else.
 
     Args:
         report: the report.
         title: heading; says what was evaluated.
         figures: pairs of a caption and a picture: SVG as text or PNG as bytes.
+        further: reports on the same model under other threat models, a line each: another ball, or corruptions.
 
     Raises:
-        TypeError: a picture is neither text nor bytes.
+        TypeError: a picture is neither text nor bytes, or ``further`` holds something else.
         ValueError: a picture is not SVG, or not PNG.
 
     Example:
@@ -63,6 +71,7 @@ def report_page(report: RobustnessReport, *, title: str = "", figures: Sequence[
         signs=by_severity(report.indicators),
         classes=classes[: view.MOST_CLASSES],
         n_classes=len(classes),
+        further=[view.further_row(other) for other in further],
         environment=view.environment({"": report}),
         figures=[(caption, _data_uri(picture)) for caption, picture in figures],
     )

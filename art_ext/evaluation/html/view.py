@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from art_ext.evaluation.compare import Comparison, Row
-from art_ext.evaluation.facts import count, interval
+from art_ext.evaluation.facts import count, interval, threat_text
 from art_ext.evaluation.verdict import VERDICTS
 from art_ext.palette import PALETTE
 
 if TYPE_CHECKING:
+    from art_ext.evaluation.corruptions import CorruptionReport
     from art_ext.evaluation.report import RobustnessReport
 
 MOST_CLASSES = 20  # so many fit on a page
@@ -49,6 +50,38 @@ class ClassRow:
     robust: float | None
     taken_for: int | None
     times: int
+
+
+@dataclass(frozen=True)
+class Further:
+    """The same model under another threat: an ℓ2 ball, say, or common corruptions."""
+
+    threat: str
+    accuracy: float | None
+    clean: float
+    images: int
+    suite: str
+    verdict: str = ""
+
+
+def further_row(report: RobustnessReport | CorruptionReport) -> Further:
+    """The line of another report.
+
+    Raises:
+        TypeError: neither kind of report.
+    """
+    from art_ext.evaluation.corruptions import CorruptionReport  # it imports reports, which import this
+    from art_ext.evaluation.report import RobustnessReport
+
+    if isinstance(report, CorruptionReport):
+        levels = ", ".join(map(str, report.severities))
+        threat = f"{count(len(report.accuracies), 'common corruption')}, severity {levels}"
+        return Further(threat, report.mean_corruption_accuracy, report.clean_accuracy, report.n_examples, "mean")
+    if not isinstance(report, RobustnessReport):
+        raise TypeError(f"further must hold RobustnessReports and CorruptionReports; got {type(report).__name__}")
+    threat = threat_text(report.threat)
+    clean = report.clean_accuracy
+    return Further(threat, known(report), clean, report.n_examples, f"suite {report.suite}", report.verdict)
 
 
 def bars(report: RobustnessReport) -> list[Bar]:
