@@ -106,7 +106,7 @@ def gradients_of_the_margin(case: Case) -> tuple[Indicator, Indicator]:
             flagged=share > 0.05,
             severity=BROKEN,
             source=f"{ATHALYE}; threshold {OURS}",
-            explanation="share of examples whose margin has a zero, NaN or infinite input gradient: none to attack by",
+            explanation="share of examples whose margin has a zero, NaN or infinite input gradient",
             proposal="declare a BPDA gradient, or attack black-box and by transfer (escalate=True)",
         ),
         Indicator(

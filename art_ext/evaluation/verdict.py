@@ -21,7 +21,7 @@ class Indicator:
         severity: the verdict that it causes when flagged, ``"suspect"`` or ``"broken evaluation"``.
         source: where the threshold comes from.
         explanation: one sentence: what the value says.
-        proposal: what to run next; empty where nothing is flagged.
+        proposal: what to run next where it is flagged.
 
     Raises:
         ValueError: an unknown severity.
