@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from math import isnan, nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from art_ext.evaluation.latex import report_latex
 from art_ext.evaluation.markdown import report_markdown
 from art_ext.evaluation.plots import bar_chart
 from art_ext.evaluation.robustbench import robustbench_entry
+from art_ext.evaluation.stored import read_fields, write_fields
 from art_ext.evaluation.table import render
 from art_ext.evaluation.verdict import VERDICTS, Indicator, verdict
 from art_ext.files import atomic_write
@@ -162,12 +161,7 @@ class RobustnessReport:
         data["indicators"] = [asdict(indicator) for indicator in self.indicators]
         data["attacks"] = {label: asdict(result) for label, result in self.attacks.items()}
         data["threat"] = _threat_to_dict(self.threat)
-        lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.items())
-        text = "{\n" + ",\n".join(lines) + "\n}\n"
-        if path is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        return text
+        return write_fields(data, path)
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> RobustnessReport:
@@ -177,13 +171,9 @@ class RobustnessReport:
             OSError: the file cannot be read.
             ValueError: not JSON, or not such a report; the message names the fields.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        data = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-        known = {f.name for f in fields(cls)} | DERIVED
-        if not isinstance(data, dict) or set(data) != known:
-            different = sorted(set(data) ^ known) if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"not a RobustnessReport of this version; missing or unknown: {different}")
-        data = {name: data[name] for name in known - DERIVED}
+        own = {f.name for f in fields(cls)}
+        read = read_fields(source, own | DERIVED, what="RobustnessReport")
+        data = {name: read[name] for name in own}
         data |= {
             name: None if data[name] is None else torch.tensor(data[name], dtype=TENSORS[name]) for name in TENSORS
         }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 from typing import Any
 
-from art_ext.evaluation.table import percent
-from art_ext.files import atomic_write
+from art_ext.evaluation.stored import read_fields, write_fields
+from art_ext.evaluation.table import aligned, percent
 
 NOTE = "in the style of CIFAR-10-C, not comparable with its published files"
 
@@ -68,16 +66,13 @@ class CorruptionReport:
 
     def __str__(self) -> str:
         columns = [fmean(column) for column in zip(*self.accuracies.values(), strict=True)]
-        rows: list[tuple[str, list[str]]] = [
-            ("", [*(f"severity {s}" for s in self.severities), "mean"]),
-            ("clean", [""] * len(self.severities) + [percent(self.clean_accuracy)]),
-            *((n, [percent(s) for s in (*shares, self.means[n])]) for n, shares in self.accuracies.items()),
-            ("mean", [percent(s) for s in (*columns, self.mean_corruption_accuracy)]),
+        rows = [
+            ("", *(f"severity {s}" for s in self.severities), "mean"),
+            ("clean", *[""] * len(self.severities), percent(self.clean_accuracy)),
+            *((name, *map(percent, (*shares, self.means[name]))) for name, shares in self.accuracies.items()),
+            ("mean", *map(percent, (*columns, self.mean_corruption_accuracy))),
         ]
-        first = max(len(name) for name, _ in rows)
-        widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
-        lines = ("  ".join([n.ljust(first), *map(str.rjust, cells, widths)]).rstrip() for n, cells in rows)
-        return "\n".join([*lines, f"{self.n_examples} images; seed {self.seed}; {NOTE}"])
+        return "\n".join([*aligned(rows), f"{self.n_examples} images; seed {self.seed}; {NOTE}"])
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON; also written to ``path``, atomically, if given.
@@ -86,12 +81,7 @@ class CorruptionReport:
             OSError: ``path`` cannot be written; an older file there is untouched.
         """
         data = {"mean_corruption_accuracy": self.mean_corruption_accuracy, "means": self.means, **asdict(self)}
-        lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in data.items())
-        text = "{\n" + ",\n".join(lines) + "\n}\n"
-        if path is not None:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        return text
+        return write_fields(data, path)
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> CorruptionReport:
@@ -101,13 +91,9 @@ class CorruptionReport:
             OSError: the file cannot be read.
             ValueError: not JSON, or not such a report; the message names the fields.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        data = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-        known = {*cls.__dataclass_fields__, "mean_corruption_accuracy", "means"}
-        if not isinstance(data, dict) or set(data) != known:
-            different = sorted(set(data) ^ known) if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"not a CorruptionReport of this version; missing or unknown: {different}")
-        data = {name: data[name] for name in cls.__dataclass_fields__}
+        own = {f.name for f in fields(cls)}
+        read = read_fields(source, own | {"mean_corruption_accuracy", "means"}, what="CorruptionReport")
+        data = {name: read[name] for name in own}
         data["severities"] = tuple(data["severities"])
         data["accuracies"] = {name: tuple(shares) for name, shares in data["accuracies"].items()}
         return cls(**data)
