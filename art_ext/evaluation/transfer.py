@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from art_ext.evaluation.bench import Bench
+from art_ext.evaluation.facts import interval
 from art_ext.evaluation.figures.drawing import decorate, figure_of, plain
 from art_ext.evaluation.native import NativeAttack, PGDAttack
 from art_ext.evaluation.prepare import check_options, prepare
@@ -74,12 +75,13 @@ class TransferMatrix:
         """Targets that examples of another source fool more often than their own do, with the strongest such source.
 
         That is a sign of masked gradients (Carlini et al. 2019): the attack that knows the model must be the strongest.
+        A difference within the 95 % interval of the own accuracy does not count.
         """
         rows = dict(zip(self.sources, self.accuracies, strict=True))
         found = {}
         for j, target in enumerate(self.targets):
             best = min(rows, key=lambda name: rows[name][j])
-            if target in rows and rows[best][j] < rows[target][j]:
+            if target in rows and rows[best][j] < interval(rows[target][j], self.n_examples)[0]:
                 found[target] = best
         return found
 
