@@ -41,7 +41,7 @@ def apgd(
     changed although the step was not halved there. An example is left alone as soon as it is misclassified.
 
     Against a randomised model (``eot > 1``) one lucky draw proves nothing: nothing stops early, and the point of the
-    highest averaged objective comes back, of several runs that of the last.
+    highest averaged objective of all runs comes back.
 
     Args:
         model: from inputs to logits (N, C).
@@ -146,7 +146,7 @@ class _Ascent:
                 self._check(state, period)
                 period, since = max(period - _share(0.03, self.steps), _share(0.06, self.steps)), 0
             state = self._without_fooled(state, logits)
-        self.hunt.settle(state.index, state.best, ask=self.eot == 1)
+        self.hunt.settle(state.index, state.best, state.best_value, ask=self.eot == 1)
 
     def _start(self, x: Tensor, y: Tensor, target: Tensor, begin: Tensor) -> tuple[_State, Tensor]:
         grad, value, logits = input_gradient(self.model, begin, target, self.objective, self.eot)

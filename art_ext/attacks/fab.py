@@ -44,7 +44,8 @@ def fab(
         steps: iterations towards each target, at least 1 (paper: 100).
         targets: most likely wrong classes to try, at least 1 (AutoAttack: 9).
         give_up: after a fifth of the steps, leave alone what found the boundary no nearer than so many ε; None: go on
-            to the end, as published (suite ``standard``: 1.5, our decision; later steps came at most 1.3 times nearer).
+            to the end, as published (suite ``standard``: 1.5, our decision; on four networks later steps came at most
+            1.3 times nearer).
         generator: not used; attacks of a suite all take one.
 
     Returns:

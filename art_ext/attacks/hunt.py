@@ -38,6 +38,7 @@ class Hunt:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         self.model, self.y, self.found = model, y, x.clone()
         self.open = torch.arange(len(x), device=x.device)
+        self._value = x.new_full((len(x),), -torch.inf)
 
     def confirm(self, index: Tensor, x_adv: Tensor, believed: Tensor) -> Tensor:
         """Which of the examples ``index`` are fooled by ``x_adv``, given what the attack believes; they are kept.
@@ -57,9 +58,14 @@ class Hunt:
         self.found[index[fooled]] = x_adv[fooled]
         return fooled
 
-    def settle(self, index: Tensor, x_adv: Tensor, *, ask: bool = True) -> None:
-        """Keep the best points ``x_adv`` of failed examples, and look whether the exact model sees them otherwise."""
-        self.found[index] = x_adv
+    def settle(self, index: Tensor, x_adv: Tensor, value: Tensor, *, ask: bool = True) -> None:
+        """Keep the points ``x_adv`` of failed examples, and look whether the exact model sees them otherwise.
+
+        Of several runs the point with the highest ``value`` (M,) of the objective is kept.
+        """
+        better = value > self._value[index]
+        hit = index[better]
+        self.found[hit], self._value[hit] = x_adv[better], value[better].to(self._value)
         if ask and judge_of(self.model) is not self.model:
             self.drop(index[self.ask(index, x_adv, torch.ones_like(index, dtype=torch.bool))])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,7 @@ from art_ext.model import DefendedModel, Surrogate
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 
+PASSES = 8  # that must agree, our decision (auto-attack: 5); a choice of two for the whole batch escapes one in 128
 TRIED = 8  # inputs, as in the trial of the model: few enough for any memory
 JUDGING_DRAWS = 20  # fresh passes that judge each example of a randomised defense
 
@@ -26,8 +28,8 @@ class Bench:
     """What the attacks of one evaluation share; ``x`` (N, ...) and ``y`` (N,) stay on the CPU, batches travel.
 
     ``rows`` are the examples' places among all of the evaluation. ``model`` is the whole defense, which judges in so
-    many ``draws``; ``attacked`` is a faster `Surrogate` for attacks that confirm their successes with it, and ``copy``
-    its network where that is another module.
+    many ``draws``: all ``outcomes`` of its random choices where there are more than one. ``attacked`` is a faster
+    `Surrogate` for attacks that confirm their successes with it, and ``copy`` its network where that is another module.
     """
 
     classifier: PyTorchClassifier
@@ -40,6 +42,7 @@ class Bench:
     eot: int
     seed: int
     draws: int = 1
+    outcomes: int = 1
     attacked: Surrogate | None = None
     copy: nn.Module | None = None
 
@@ -73,12 +76,16 @@ class Bench:
 
         def look(index: Tensor) -> None:
             batch = x[index.to(x.device)].to(device)
-            predictions[:, index] = torch.stack([self.model(batch).argmax(1) for _ in range(self.draws)]).cpu()
+            predictions[:, index] = torch.stack([self._labels(batch, draw) for draw in range(self.draws)]).cpu()
 
         with torch.autocast(device.type, enabled=False):
             for index in torch.arange(len(x)).split(self.batch_size):
                 in_halves(look, index)
         return predictions
+
+    def _labels(self, batch: Tensor, draw: int) -> Tensor:
+        with choosing(self.model, draw) if self.outcomes > 1 else nullcontext():
+            return self.model(batch).argmax(1)
 
     def predict(self, label: str) -> Tensor:
         """Predicted labels (draws, N) of all examples; ``label`` selects the random numbers."""
@@ -87,30 +94,45 @@ class Bench:
 
 
 def is_random(bench: Bench) -> bool:
-    """Whether two passes over the first inputs disagree.
-
-    The distance is that between their logits, as in auto-attack's own checks (1e-4), relative for large logits.
-    """
-    first = bench.tried()
-    with seeded(derive_seed(bench.seed, "clean")), torch.no_grad():
-        one, two = bench.model(first), bench.model(first)
-    distance = torch.linalg.vector_norm(one - two, dim=1)
-    return bool((distance > 1e-4 * torch.linalg.vector_norm(one, dim=1).clamp(min=1)).any())
+    """Whether passes over the first inputs disagree."""
+    with seeded(derive_seed(bench.seed, "clean")):
+        return _disagree([_logits(bench) for _ in range(PASSES)])
 
 
 def listed(bench: Bench) -> int:
-    """How many outcomes the random choices of the model have, if they are finite and no other randomness is left; 1."""
-    outcomes = outcomes_of(bench.model)
+    """How many outcomes the random choices of the model have; 1 where they cannot be listed, or change nothing."""
+    outcomes, found = outcomes_of(bench.model), []
     if not 1 < outcomes <= MOST_OUTCOMES:
         return 1
-    with choosing(bench.model, 0):
-        return 1 if is_random(bench) else outcomes
+    for outcome in range(outcomes):
+        with choosing(bench.model, outcome), seeded(derive_seed(bench.seed, "listed")):
+            one, two = _logits(bench), _logits(bench)
+        if _disagree([one, two]):  # other randomness is left
+            return 1
+        found.append(one)
+    return outcomes if _disagree(found) else 1
+
+
+@torch.no_grad()
+def _logits(bench: Bench) -> Tensor:
+    return bench.model(bench.tried())
+
+
+def _disagree(passes: list[Tensor]) -> bool:
+    """By the distance between logits, as in auto-attack's own checks (1e-4), relative for large logits."""
+    one = passes[0]
+    limit = 1e-4 * torch.linalg.vector_norm(one, dim=1).clamp(min=1)
+    return any(bool((torch.linalg.vector_norm(one - other, dim=1) > limit).any()) for other in passes[1:])
+
+
+def draws_apart(bench: Bench) -> bool:
+    """Whether the model draws for each example by itself, so that copies in one pass are several draws."""
+    with seeded(derive_seed(bench.seed, "independent")):
+        return independent(bench.model, bench.tried(), rows=bench.batch_size)
 
 
 def drawing_at_once(bench: Bench) -> Bench:
-    """The bench whose gradients take several draws in one pass, where the model draws for each example by itself."""
-    if bench.eot < 2 or not independent(bench.model, bench.tried()):
-        return bench
+    """The bench whose gradients take several draws in one pass; for a model whose draws are apart."""
     rows = bench.batch_size * (8 if bench.model.device.type == "cuda" else 1)
     fast = bench.attacked.fast if bench.attacked is not None else bench.model
     return replace(bench, attacked=Surrogate(fast, bench.model, rows=rows))

@@ -26,8 +26,9 @@ class Case:
         broken: indices that each attack of the suite broke, by label, among all ``n`` examples.
         single: labels of the attacks of a single step.
         randomised: two passes disagree.
-        averaged: every attack averaged its gradients over enough draws.
+        averaged: the suite holds the attacks of ``randomized``, and they averaged over enough draws.
         seed: of the checks' own random choices.
+        most: examples in a pass.
     """
 
     model: nn.Module
@@ -42,15 +43,16 @@ class Case:
     randomised: bool
     averaged: bool
     seed: int
+    most: int = 128
 
     def survivors(self, count: int) -> tuple[Tensor, Tensor, ThreatModel]:
         """Up to so many examples that the suite did not break."""
-        index = self.left.nonzero().squeeze(1)[:count]
+        index = self.left.nonzero().squeeze(1)[: min(count, self.most)]
         return self.x[index], self.y[index], self.threat.select(index)
 
     def first(self, count: int) -> tuple[Tensor, Tensor, ThreatModel]:
         """Up to so many correctly classified examples, broken or not."""
-        index = torch.arange(min(count, len(self.x)), device=self.x.device)
+        index = torch.arange(min(count, self.most, len(self.x)), device=self.x.device)
         return self.x[index], self.y[index], self.threat.select(index)
 
     def generator(self, label: str) -> torch.Generator:

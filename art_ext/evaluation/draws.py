@@ -48,9 +48,10 @@ def outcomes_of(model: nn.Module) -> int:
 
 @contextmanager
 def enumerating(model: nn.Module) -> Iterator[None]:
-    """The k-th pass inside the block, of ``model`` or a copy that shares its hooks, takes the k-th outcome.
+    """The k-th pass with gradients, of ``model`` or a copy that shares its hooks, takes the k-th outcome.
 
-    So any ``outcomes_of(model)`` passes in a row are all of them. Afterwards the parts choose at random again.
+    So any ``outcomes_of(model)`` of them in a row are all of them, from the first outcome on in each block. Passes
+    without gradients choose at random, as all do afterwards.
 
     Example:
         >>> class Shift(nn.Module):
@@ -68,8 +69,11 @@ def enumerating(model: nn.Module) -> Iterator[None]:
 
     def before(module: nn.Module, _: object) -> None:
         nonlocal passes
-        _choose(module, passes)
-        passes += 1
+        if torch.is_grad_enabled():
+            _choose(module, passes)
+            passes += 1
+        else:
+            _release(module)
 
     handle = model.register_forward_pre_hook(before)
     try:
@@ -90,7 +94,7 @@ def choosing(model: nn.Module, outcome: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def independent(model: nn.Module, x: Tensor) -> bool:
+def independent(model: nn.Module, x: Tensor, *, rows: int = 64) -> bool:
     """Whether ``model`` draws for each example by itself, so that several copies in one pass are several draws.
 
     The variance of the logits over copies within a pass is compared with that over passes; a choice that is made once
@@ -99,10 +103,14 @@ def independent(model: nn.Module, x: Tensor) -> bool:
     Args:
         model: a randomised model in eval mode.
         x: some inputs (N, ...).
+        rows: most examples in a pass; below 4 nothing can be compared, and draws do not count as independent.
     """
-    few = x[:_EXAMPLES]
-    within = model(few.repeat(_COPIES, *[1] * (few.ndim - 1))).unflatten(0, (_COPIES, len(few))).var(0).mean()
-    between = torch.stack([model(few) for _ in range(_COPIES)]).var(0).mean()
+    few = x[: max(1, min(_EXAMPLES, rows // _COPIES))]
+    copies = min(_COPIES, rows // len(few))
+    if copies < 4:
+        return False
+    within = model(few.repeat(copies, *[1] * (few.ndim - 1))).unflatten(0, (copies, len(few))).var(0).mean()
+    between = torch.stack([model(few) for _ in range(copies)]).var(0).mean()
     return bool(within > _INDEPENDENT * between)
 
 

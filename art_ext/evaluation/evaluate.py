@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,15 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.bpda import declared
-from art_ext.evaluation.bench import JUDGING_DRAWS, Bench, drawing_at_once, in_precision, is_random, listed
+from art_ext.evaluation.bench import (
+    JUDGING_DRAWS,
+    Bench,
+    drawing_at_once,
+    draws_apart,
+    in_precision,
+    is_random,
+    listed,
+)
 from art_ext.evaluation.case import Case, chosen
 from art_ext.evaluation.draws import enumerating
 from art_ext.evaluation.escalation import escalation
@@ -69,7 +77,8 @@ def evaluate(
     another shape, is named in the report (``error``) with a warning, and the evaluation goes on without it.
 
     Modes, ``requires_grad`` and ``.grad`` of the model and the global random generators are afterwards as before.
-    The same seed gives the same report on the CPU, and each attack the same result whatever else is in the suite.
+    The same seed gives the same report on the CPU, and each attack the same result whatever else is in the suite, but
+    for the suites ``standard`` and ``exhaustive``, where each attack gets what the earlier ones left.
 
     Under ``torchrun`` or ``accelerate launch`` the processes deal out the batches among each other; each of them calls
     `evaluate` with the same arguments (and its own device) and gets the whole report, the same as one process alone
@@ -127,39 +136,41 @@ def evaluate(
     bench = bench.take(bench.rows[:n_examples])
     model = bench.model
     attacks = build_suite(suite, Setting(bench.classifier, bench.threat, batch_size, seed))
-    with evaluating(model), frozen(model), keeping_gradients(model), ExitStack() as stack:
-        randomised = is_random(bench)
-        outcomes = listed(bench) if randomised else 1
+    processes = Processes.launched()
+    with evaluating(model), frozen(model), keeping_gradients(model):
+        outcomes = processes.agree(listed(bench))
+        randomised = processes.agree(outcomes > 1 or is_random(bench))
         needed = outcomes if outcomes > 1 else RANDOMISED_EOT if randomised else 1
         bench = replace(
             bench,
             eot=needed if eot == "auto" else int(eot),
             draws=outcomes if outcomes > 1 else JUDGING_DRAWS if randomised else 1,
+            outcomes=outcomes,
         )
-        if outcomes > 1:
-            stack.enter_context(enumerating(model))
+        clean = processes.agree(bench.predict("clean"))
+        attacked = majority(clean == bench.y).nonzero().squeeze(1)
         fast = in_precision(bench, precision)
-        if randomised and outcomes == 1:
-            fast = drawing_at_once(fast)
-        processes = Processes.launched()
+        identity = _identity(fast, attacks, sources, clean) if resume else {}
         session = Session(
-            journal=Journal(resume, _identity(fast, attacks, sources) if resume else {}, processes.rank),
+            journal=Journal(resume, identity, processes.rank),
             processes=processes,
             deadline=deadline,
             show=progress and processes.rank == 0,
         )
-        clean = bench.predict("clean")
-        attacked = majority(clean == bench.y).nonzero().squeeze(1)
-        trials = run_all(attacks, fast, attacked, session, cascade=is_cascade(suite))
+        if randomised and outcomes == 1 and bench.eot > 1 and processes.agree(draws_apart(bench)):
+            fast = drawing_at_once(fast)
+        cascade = is_cascade(suite)
+        trials = run_all(attacks, fast, attacked, session, cascade=cascade)
         signs: tuple[Indicator, ...] = ()
         if indicators or escalate:
             averaged = not randomised or (bench.eot >= needed and set(RANDOMIZED) <= set(attacks))
-            signs = _signs(fast, clean, attacked, attacks, trials, randomised, averaged)
+            single = frozenset() if cascade else frozenset(k for k, a in attacks.items() if getattr(a, "steps", 0) == 1)
+            signs = processes.agree(_signs(fast, clean, attacked, single, trials, randomised, averaged))
         if escalate:
             extra = _labelled(escalation(model, bench.tried(), signs, sources=sources), trials)
-            left = attacked[survival_of(worst_case(clean, trials), bench.y, attacked)[attacked] > 0.5]
+            left = attacked[survival_of(worst_case(clean, bench.y, trials), bench.y, attacked)[attacked] > 0]
             trials |= run_all(extra, bench, left, session, cascade=True)
-    worst = worst_case(clean, trials)
+    worst = worst_case(clean, bench.y, trials)
     survival = survival_of(worst, bench.y, attacked)
     return RobustnessReport(
         clean_accuracy=_mean(clean == bench.y),
@@ -181,11 +192,13 @@ def evaluate(
     )
 
 
-def _identity(bench: Bench, attacks: dict[str, Attack], sources: Sequence[nn.Module]) -> dict[str, Any]:
+def _identity(bench: Bench, attacks: dict[str, Attack], sources: Sequence[nn.Module], clean: Tensor) -> dict[str, Any]:
     """What must be the same for finished batches to count."""
     eps = torch.as_tensor(bench.threat.eps).tolist()
     return {
+        "model": described(bench.model),
         "weights": weights_of(bench.model),
+        "clean predictions": fingerprint(clean),  # of what neither weights nor a description tell
         "sources": [weights_of(source) for source in sources],
         "x": fingerprint(bench.x),
         "y": fingerprint(bench.y),
@@ -211,31 +224,34 @@ def _signs(
     bench: Bench,
     clean: Tensor,
     attacked: Tensor,
-    attacks: dict[str, Attack],
+    single: frozenset[str],
     trials: dict[str, Trial],
     randomised: bool,
     averaged: bool,
 ) -> tuple[Indicator, ...]:
     """The indicators, measured on the first examples that were attacked and on the first that survived."""
-    survival = survival_of(worst_case(clean, trials), bench.y, attacked)
+    survival = survival_of(worst_case(clean, bench.y, trials), bench.y, attacked)
     index = chosen(attacked, attacked[survival[attacked] > 0.5])
     device = bench.model.device
-    return measure(
-        Case(
-            model=bench.model,
-            attacked=bench.attacked or bench.model,
-            x=bench.x[index].to(device),
-            y=bench.y[index].to(device),
-            threat=bench.threat.select(index),
-            left=(survival[index] > 0.5).to(device),
-            broken={label: broken_by(trial) for label, trial in trials.items() if trial.outcome.error is None},
-            single=frozenset(label for label, attack in attacks.items() if getattr(attack, "steps", 0) == 1),
-            n=len(bench.x),
-            randomised=randomised,
-            averaged=averaged,
-            seed=bench.seed,
+    whole = {label: trial for label, trial in trials.items() if not (trial.outcome.error or trial.outcome.n_missed)}
+    with enumerating(bench.model) if bench.outcomes > 1 else nullcontext():
+        return measure(
+            Case(
+                model=bench.model,
+                attacked=bench.attacked or bench.model,
+                x=bench.x[index].to(device),
+                y=bench.y[index].to(device),
+                threat=bench.threat.select(index),
+                left=(survival[index] > 0.5).to(device),
+                broken={label: broken_by(trial) for label, trial in whole.items()},
+                single=single,
+                n=len(bench.x),
+                randomised=randomised,
+                averaged=averaged,
+                seed=bench.seed,
+                most=bench.batch_size,
+            )
         )
-    )
 
 
 def _mean(correct: Tensor) -> float:

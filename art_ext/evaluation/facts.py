@@ -96,8 +96,8 @@ def notes(result: AttackResult) -> list[str]:
 
 
 def failed_attacks(report: RobustnessReport) -> list[str]:
-    """Labels of the attacks that did not run to their end."""
-    return [label for label, result in report.attacks.items() if result.error]
+    """Labels of the attacks that failed, or that there was no time for at all."""
+    return [label for label, result in report.attacks.items() if result.accuracy is None]
 
 
 def count(number: int, noun: str) -> str:

@@ -40,6 +40,10 @@ class Piece:
     n_projected: int
 
 
+class JournalError(OSError):
+    """A finished batch cannot be kept: no failure of the attack."""
+
+
 class Journal:
     """Finished batches of one evaluation, one line of JSON each; every process appends to a file of its own.
 
@@ -74,14 +78,18 @@ class Journal:
         return self._pieces.get((label, tuple(rows)))
 
     def keep(self, label: str, piece: Piece) -> None:
-        """Write a finished piece."""
-        if self._file is not None:
-            self._append({"attack": label, **asdict(piece)})
+        """Write a finished piece.
 
-    def _append(self, line: dict[str, Any]) -> None:
-        assert self._file is not None
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        Raises:
+            JournalError: it cannot be written.
+        """
+        if self._file is None:
+            return
+        try:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"attack": label, **asdict(piece)}) + "\n")
+        except OSError as error:
+            raise JournalError(error.errno, f"resume: cannot write {self._file}: {error.strerror or error}") from error
 
     def _read(self, path: Path, identity: Mapping[str, Any]) -> None:
         head, *lines = [json.loads(line) for line in _whole_lines(path).splitlines()] or [dict(identity)]
@@ -116,7 +124,9 @@ def weights_of(model: nn.Module) -> str:
 
 
 def described(attack: Any) -> str:
-    """An attack and its hyper-parameters as text that is the same in the next process."""
+    """An attack, or a model, and its hyper-parameters as text that is the same in the next process."""
     parameters = {name: getattr(attack, name, None) for name in getattr(attack, "attack_params", ())}
+    if not parameters and " object at 0x" in repr(attack):
+        parameters = vars(attack)
     text = f"{type(attack).__name__} {parameters}" if parameters else repr(attack)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

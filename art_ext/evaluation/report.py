@@ -88,7 +88,7 @@ class RobustnessReport:
         labels: the true labels (N,), int64.
         clean_predictions: predicted without attack (N,), int64.
         predictions: predicted in the worst case (N,), int64: what the first attack that broke an example made of it,
-            the true label of a survivor.
+            the true label of a survivor; of a randomised defense in the first of the draws that judge.
         indicators: signs that the number is not to be trusted, flagged or not; empty where none was measured.
         command: what repeats the evaluation, as text.
 

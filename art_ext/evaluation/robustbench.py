@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -65,7 +66,7 @@ def robustbench_entry(
     """
     if isinstance(report.threat.eps, Tensor):
         raise ValueError("a leaderboard has one ε; the report has one per example")
-    if all(result.error for result in report.attacks.values()):
+    if isnan(report.robust_accuracy):
         raise ValueError("no attack ran to its end: there is no robust accuracy to enter")
     return {
         "link": link,
@@ -108,7 +109,7 @@ def _robust(report: RobustnessReport) -> dict[str, str]:
 
 
 def _footnote(report: RobustnessReport) -> Iterable[str]:
-    ran = [label for label, result in report.attacks.items() if not result.error]
+    ran = [label for label, result in report.attacks.items() if result.accuracy is not None]
     failed = failed_attacks(report)
     if autoattack_accuracy(report) is None:
         yield "Not AutoAttack:"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_ext.evaluation.bench import Bench
 from art_ext.evaluation.cost import Cost, counting
-from art_ext.evaluation.journal import Piece
-from art_ext.evaluation.memory import in_halves
+from art_ext.evaluation.draws import enumerating
+from art_ext.evaluation.journal import JournalError, Piece
+from art_ext.evaluation.memory import in_halves, out_of_memory
 from art_ext.evaluation.session import Processes, Session
 from art_ext.evaluation.suites import Attack
 from art_ext.isolation import derive_seed, seeded
+from art_ext.model import Surrogate
 from art_ext.threat import ThreatModel, per_example
 
 logger = logging.getLogger(__name__)
@@ -92,6 +95,8 @@ def run_attack(
     try:
         for index in _batches(attack, bench, session.processes):
             in_halves(partial(_work, label, attack, bench, session, advance, share), index)
+    except JournalError:
+        raise
     except Exception as error:  # foreign code may raise anything; one broken attack must not cost the others' results
         logger.debug("attack %s failed", label, exc_info=True)
         share.error = f"{type(error).__name__}: {error}"
@@ -141,9 +146,10 @@ def _work(
 def _attack_batch(label: str, attack: Attack, bench: Bench) -> Piece:
     """Attack all of ``bench`` and judge it; the random numbers are those of the attack and the first example."""
     seed, cost = derive_seed(bench.seed, f"{label} {int(bench.rows[0])}"), Cost()
+    make = _generate if isinstance(attack, EvasionAttack) else _run
     with seeded(seed):
-        make = _generate if isinstance(attack, EvasionAttack) else partial(_run, seed=seed)
-        x_adv, failed, projected = make(attack, bench, cost)
+        with enumerating(bench.model) if bench.outcomes > 1 else nullcontext():
+            x_adv, failed, projected = make(attack, bench, cost)
         checked, replaced, outside = inspect(x_adv, bench.x.to(x_adv.device), bench.threat)
         predictions = bench.judge(checked)
     return Piece(
@@ -162,15 +168,27 @@ def majority(correct: Tensor) -> Tensor:
     return correct.float().mean(0) > 0.5
 
 
-def _run(attack: Any, bench: Bench, cost: Cost, *, seed: int) -> tuple[Tensor, int, int]:
+def _run(attack: Any, bench: Bench, cost: Cost) -> tuple[Tensor, int, int]:
     """The examples of a native attack, which have no failures and projections of their own."""
     device = bench.model.device
-    generator = torch.Generator(device).manual_seed(seed)
-    model = bench.attacked if bench.attacked is not None and getattr(attack, "confirms", False) else bench.model
+    # not the numbers that the defense draws from the global generator
+    seed = int(torch.randint(2**32, ()))
+    fast = bench.attacked if getattr(attack, "confirms", False) else None
+    model: nn.Module = bench.model if fast is None else fast
     x, y = bench.x.to(device), bench.y.to(device)
     with counting(bench.classifier.model, cost, also=() if bench.copy is None else (bench.copy,)):
-        x_adv = attack.run(model, x, y, threat=bench.threat, eot=bench.eot, generator=generator)
+        try:
+            x_adv = attack.run(model, x, y, threat=bench.threat, eot=bench.eot, generator=_generator(device, seed))
+        except RuntimeError as error:
+            if fast is None or not fast.rows or not out_of_memory(error):
+                raise
+            model = Surrogate(fast.fast, fast.exact)  # one draw in each pass
+            x_adv = attack.run(model, x, y, threat=bench.threat, eot=bench.eot, generator=_generator(device, seed))
     return _as_examples(x_adv, bench.x), 0, 0
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _generate(attack: EvasionAttack, bench: Bench, cost: Cost) -> tuple[Tensor, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from time import monotonic
 from typing import TypeVar
 
@@ -28,7 +29,8 @@ class Processes:
         """Those that ``torchrun`` or ``accelerate launch`` started; one by itself where neither did."""
         if int(os.environ.get("WORLD_SIZE", "1")) < 2:
             return cls()
-        state = PartialState(cpu=not torch.cuda.is_available())
+        # they wait for the one with the longest batch, not for torch's default of ten minutes
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
         return cls(state.process_index, state.num_processes)
 
     def gather(self, item: T) -> list[T]:
@@ -37,6 +39,10 @@ class Processes:
             return [item]
         gathered: list[T] = gather_object([item])
         return gathered
+
+    def agree(self, item: T) -> T:
+        """The first one's item: what rounding may make different must not let them part."""
+        return self.gather(item)[0]
 
 
 def deadline_in(seconds: float | None) -> float | None:

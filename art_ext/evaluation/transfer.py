@@ -185,9 +185,9 @@ def _twins(benches: Mapping[str, Bench]) -> dict[str, nn.Module]:
 def _attacked(attack: NativeAttack, source: nn.Module, bench: Bench, name: str) -> Tensor:
     """Examples made on ``source``, on the CPU and inside the threat model."""
     device = next((p.device for p in source.parameters()), torch.device("cpu"))
-    label = derive_seed(bench.seed, f"transfer {name}")
-    generator, found = torch.Generator(device).manual_seed(label), []
-    with seeded(label):
+    label = f"transfer {name}"
+    generator, found = torch.Generator(device).manual_seed(derive_seed(bench.seed, f"{label} generator")), []
+    with seeded(derive_seed(bench.seed, label)):
         for index in torch.arange(len(bench.x)).split(bench.batch_size):
             batch, threat = bench.x[index], bench.threat.select(index)
             x_adv = attack.run(

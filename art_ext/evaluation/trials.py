@@ -34,7 +34,7 @@ def run_all(
             outcome = run_attack(label, attack, bench.take(index), session, bar.advance)
             trials[label] = Trial(index, outcome)
             if cascade:
-                index = index[majority(outcome.correct)]
+                index = index[outcome.correct.any(0)]
     return trials
 
 
@@ -62,9 +62,9 @@ def result_of(trial: Trial, bench: Bench) -> AttackResult:
     )
 
 
-def worst_case(clean: Tensor, trials: dict[str, Trial]) -> Tensor:
-    """Predicted labels (draws, N) under the attack that leaves an example least often right; clean without one."""
-    worst, best_share = clean.clone(), torch.full((clean.shape[1],), torch.inf)
+def worst_case(clean: Tensor, y: Tensor, trials: dict[str, Trial]) -> Tensor:
+    """Predicted labels (draws, N) under the attack that leaves an example least often right; clean where none helps."""
+    worst, best_share = clean.clone(), (clean == y).float().mean(0)
     for trial in trials.values():
         share = trial.outcome.correct.float().mean(0)
         lower = share < best_share[trial.index]

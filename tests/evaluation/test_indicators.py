@@ -98,7 +98,7 @@ MASKED = {  # model -> an indicator that must be flagged
     "hot": (Hot, "vanishing cross entropy"),
     "noisy": (Noisy, "randomised output"),
     "softmax": (Softmax, "probabilities for logits"),
-    "rough": (Rough, "black box beats white box"),
+    "rough": (Rough, "survivors at unlimited ε"),
     "saturated": (Saturated, "float32 against float64"),
     "improving": (Improving, "optimisation at test time"),
     "keyhole": (Keyhole, "dead pixels"),
