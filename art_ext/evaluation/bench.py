@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from art_ext.engine.precision import InPrecision, resolve_precision
 from art_ext.engine.twin import attack_twin
 from art_ext.evaluation.draws import MOST_OUTCOMES, choosing, independent, outcomes_of
-from art_ext.evaluation.memory import in_halves
+from art_ext.evaluation.memory import in_halves, out_of_memory
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel, Surrogate
 from art_ext.threat import ThreatModel
@@ -127,8 +127,13 @@ def _disagree(passes: list[Tensor]) -> bool:
 
 def draws_apart(bench: Bench) -> bool:
     """Whether the model draws for each example by itself, so that copies in one pass are several draws."""
-    with seeded(derive_seed(bench.seed, "independent")):
-        return independent(bench.model, bench.tried(), rows=bench.batch_size)
+    try:
+        with seeded(derive_seed(bench.seed, "independent")):
+            return independent(bench.model, bench.tried(), rows=bench.batch_size)
+    except RuntimeError as error:
+        if out_of_memory(error):  # then copies would not fit into a pass either
+            return False
+        raise
 
 
 def drawing_at_once(bench: Bench) -> Bench:

@@ -5,8 +5,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import OBJECTIVES, input_gradient
-from art_ext.evaluation import FiniteRandomness, RobustnessReport, evaluate
+from art_ext.attacks import OBJECTIVES, apgd, input_gradient
+from art_ext.evaluation import (
+    ATTACKS,
+    SUITES,
+    FiniteRandomness,
+    FunctionAttack,
+    RobustnessReport,
+    Suite,
+    evaluate,
+)
 from art_ext.evaluation.draws import MOST_OUTCOMES, choosing, enumerating, independent, outcomes_of
 from art_ext.model import Surrogate
 from art_ext.threat import ThreatModel
@@ -78,6 +86,77 @@ def test_gradients_are_exact_expectations(linear):
     each = [input_gradient(linear.net, x + shift, y, OBJECTIVES["ce"]) for shift in (0.0, 0.5, 1.0)]
     torch.testing.assert_close(grad, torch.stack([g for g, _, _ in each]).mean(0))
     torch.testing.assert_close(value, torch.stack([v for _, v, _ in each]).mean(0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_choice_for_the_whole_batch_is_never_taken_for_none(linear, seed):
+    """Two passes agree by chance every other time."""
+    report = run(nn.Sequential(OneOf(0.0, 0.3), linear.net), linear, n_examples=10, seed=seed)
+    assert (report.randomised, report.outcomes) == (True, 2)
+
+
+class Undeclared(nn.Module):
+    """A coin for each batch that nobody can list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.3 * (torch.rand(()) < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_coin_that_is_not_declared_is_found(linear, seed):
+    assert run(nn.Sequential(Undeclared(), linear.net), linear, n_examples=10, seed=seed).randomised
+
+
+class Second(OneOf):
+    """Its second outcome is noisy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out + 0.1 * torch.randn_like(x) if self.chosen == 1 else out
+
+
+def test_randomness_of_a_single_outcome_is_not_overlooked(linear):
+    report = run(nn.Sequential(Second(0.0, 0.3), linear.net), linear, n_examples=10)
+    assert (report.randomised, report.outcomes) == (True, 1)
+
+
+def test_each_batch_begins_with_the_first_outcome(linear):
+    """So a result does not depend on what ran before."""
+    model = nn.Sequential(OneOf(0.0, 0.3, 0.6), linear.net)
+    alone = run(model, linear, suite=["apgd-dlr"])
+    after = run(model, linear, suite=["pgd-20", "apgd-dlr"])
+    assert alone.attacks["APGD-DLR"].accuracy == after.attacks["APGD-DLR"].accuracy
+    assert alone.attacks["APGD-DLR"].std == after.attacks["APGD-DLR"].std
+
+
+def test_a_cascade_leaves_no_more_than_the_same_attacks_each_on_all(linear, monkeypatch):
+    parts = [ATTACKS["pgd-20"], ATTACKS["apgd-dlr"]]
+    monkeypatch.setitem(SUITES, "pair", Suite("", lambda _: parts, cascade=True))
+    net = nn.Sequential(OneOf(*np.linspace(-0.6, 0.6, 9)), linear.net)
+    cascade, each = run(net, linear, suite="pair"), run(net, linear, suite=parts)
+    assert cascade.robust_accuracy == pytest.approx(each.robust_accuracy, abs=0.02)
+
+
+def test_more_targets_are_no_weaker_against_noise():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), Noise(per_example=True), nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, 10))
+    x = torch.rand(60, 3, 4, 4)
+    with torch.no_grad():
+        y = torch.stack([net(x) for _ in range(20)]).mean(0).argmax(1)
+    held = {}
+    for targets in (1, 9):
+        attack = FunctionAttack(name="t", function=apgd, options={"targets": targets, "steps": 10})
+        report = evaluate(
+            net, x.numpy(), y.numpy(), threat=THREAT, suite=[attack], eot=5, progress=False, indicators=False
+        )
+        held[targets] = report.robust_accuracy
+    assert held[9] <= held[1] + 0.03
+
+
+def test_the_callers_random_numbers_are_left_alone(linear):
+    state = torch.get_rng_state()
+    run(nn.Sequential(Noise(per_example=True), linear.net), linear, n_examples=10)
+    assert torch.equal(state, torch.get_rng_state())
 
 
 SAMPLED = {

@@ -193,6 +193,12 @@ def test_an_attack_does_not_depend_on_its_company(linear):
     assert first.attacks["weak"].accuracy == last.attacks["weak"].accuracy
 
 
+@pytest.mark.parametrize("suite", ["exhaustive", ["fgsm", "pgd-20"]], ids=["cascade", "list"])
+def test_a_single_step_before_the_others_in_a_cascade_is_no_sign(linear, suite):
+    report = evaluate(linear.net, linear.x, linear.y, threat=THREAT, suite=suite, n_examples=12, progress=False)
+    assert report.verdict == "trusted", str(report)
+
+
 def test_everything_is_left_as_it_was(linear, as_classifier):
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.Dropout(0.5), nn.Linear(4, 2))
     net[1].eval()

@@ -96,6 +96,32 @@ def test_finished_batches_are_not_attacked_again(linear, tmp_path):
     assert essence(resumed) == essence(run(linear, [attack]))
 
 
+class Rounded(nn.Module):
+    """Another function of the same weights."""
+
+    def __init__(self, net: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.net, self.levels = net, levels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net((x * self.levels).round() / self.levels)
+
+
+def test_a_folder_of_another_defense_of_the_same_weights_is_refused(linear, tmp_path):
+    run(replace(linear, net=Rounded(linear.net, 2)), ["fgsm"], resume=tmp_path)
+    with pytest.raises(ValueError, match="holds another evaluation, with other clean predictions; give another"):
+        run(replace(linear, net=Rounded(linear.net, 3)), ["fgsm"], resume=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure_of_the_attack(linear, tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("art_ext.evaluation.journal.asdict", full)
+    with pytest.raises(OSError, match=r"resume: cannot write .*journal-0.jsonl: No space left on device"):
+        run(linear, ["fgsm"], resume=tmp_path)
+
+
 OTHERS = {
     "weights": lambda m: {"model": replace(m, net=nn.Sequential(nn.Flatten(), nn.Linear(48, 2)))},
     "x": lambda m: {"model": replace(m, x=1 - m.x)},
@@ -152,6 +178,22 @@ def test_out_of_time_in_the_middle_and_on_later(linear, tmp_path, monkeypatch):
     assert essence(run(linear, **options)) == essence(run(linear, suite=options["suite"]))
 
 
+def test_time_that_ends_after_one_step_is_no_sign_of_masked_gradients(linear, monkeypatch):
+    clock = iter([0.0] + [1.0] * 4 + [100.0] * 100)  # four batches of FGSM
+    monkeypatch.setattr("art_ext.evaluation.session.monotonic", lambda: next(clock))
+    report = run(linear, ["fgsm", "pgd-20"], time_budget=50, indicators=True)
+    assert report.verdict == "suspect"
+    assert [i.name for i in report.indicators if i.flagged] == ["stopped by the time budget"]
+
+
+def test_what_there_was_no_time_for_is_not_more_robust_than_clean(linear, monkeypatch):
+    clock = iter([0.0] + [1.0] + [100.0] * 100)
+    monkeypatch.setattr("art_ext.evaluation.session.monotonic", lambda: next(clock))
+    report = run(replace(linear, net=Noisy(linear.net)), ["pgd-20"], time_budget=50)
+    assert report.robust_accuracy < report.clean_accuracy
+    assert report.attacks["PGD-20"].n_missed > 0
+
+
 def test_enough_time_changes_nothing(linear):
     assert essence(run(linear, time_budget=1000)) == essence(run(linear))
 
@@ -195,6 +237,19 @@ def test_a_batch_larger_than_memory_is_done_in_halves(linear, error):
     with pytest.warns(BatchHalvedWarning, match="a batch of 14 does not fit into memory and is done in halves"):
         report = run(replace(linear, net=Small(linear.net, error)), ["fgsm"], batch_size=14)
     assert torch.equal(report.survivors, run(linear, ["fgsm"]).survivors)
+
+
+@pytest.mark.filterwarnings("ignore:a batch of")
+def test_indicators_need_no_more_memory_than_the_attacks(linear):
+    report = run(replace(linear, net=Small(linear.net, ERRORS["CUDA"])), ["fgsm"], batch_size=8, indicators=True)
+    assert report.verdict == "trusted"
+
+
+@pytest.mark.filterwarnings("ignore:a batch of")
+def test_draws_share_a_pass_only_where_they_fit(linear):
+    noisy = replace(linear, net=Small(Noisy(linear.net), ERRORS["CUDA"]))
+    report = run(noisy, ["pgd-20"], batch_size=32, n_examples=12)
+    assert report.attacks["PGD-20"].error is None
 
 
 def test_other_errors_and_single_examples_are_no_matter_of_memory():
