@@ -3,7 +3,7 @@
 ``run`` evaluates each network by ``fast``, ``standard`` (native) and ``autoattack`` (pyautoattack) in one process on
 the same images, so that the ratios of seconds mean something; agreement is the share of images on which ``standard``
 and ``autoattack`` leave the same survivors. ``peers`` does the same on fewer images with ART's PGD, ART's AutoAttack
-and torchattacks' AutoAttack as they are shipped.
+and torchattacks' AutoAttack as they are shipped (ART's needs the package multiprocess, which it does not ask for).
 
     python benchmarks/strong_attacks.py run --out DIR [--networks cnn-a-2 …] [--images 1000]
     python benchmarks/strong_attacks.py peers --out DIR [--networks cnn-a-2 …] [--images 100]
