@@ -158,7 +158,7 @@ def _warnings_of(logger_name: str) -> Iterator[list[str]]:
     """Collect what is logged as a warning; it still reaches loggers that the user set up."""
     texts: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]  # shorter than a class
     logger = logging.getLogger(logger_name)
     logger.addHandler(handler)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -13,13 +13,14 @@ from art_ext.model import confirmed, judge_of, misclassified
 S = TypeVar("S", bound="Rows")
 
 
+@dataclass
 class Rows:
     """A dataclass of tensors with one row per example: `take` selects rows of all of them."""
 
     def take(self: S, index: Tensor) -> S:
         """The rows ``index`` (indices or mask)."""
-        rows: dict[str, Any] = {f.name: getattr(self, f.name)[index] for f in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **rows)  # type: ignore[type-var]
+        rows: dict[str, Any] = {f.name: getattr(self, f.name)[index] for f in fields(self)}
+        return replace(self, **rows)
 
 
 class Hunt:

@@ -138,15 +138,9 @@ def evaluate(
     attacks = build_suite(suite, Setting(bench.classifier, bench.threat, batch_size, seed))
     processes = Processes.launched()
     with evaluating(model), frozen(model), keeping_gradients(model):
-        outcomes = processes.agree(listed(bench))
-        randomised = processes.agree(outcomes > 1 or is_random(bench))
-        needed = outcomes if outcomes > 1 else RANDOMISED_EOT if randomised else 1
-        bench = replace(
-            bench,
-            eot=needed if eot == "auto" else int(eot),
-            draws=outcomes if outcomes > 1 else JUDGING_DRAWS if randomised else 1,
-            outcomes=outcomes,
-        )
+        outcomes, draws, needed = processes.agree(_draws(bench))
+        randomised = draws > 1
+        bench = replace(bench, eot=needed if eot == "auto" else int(eot), draws=draws, outcomes=outcomes)
         clean = processes.agree(bench.predict("clean"))
         attacked = majority(clean == bench.y).nonzero().squeeze(1)
         fast = in_precision(bench, precision)
@@ -190,6 +184,14 @@ def evaluate(
         indicators=(*signs, *out_of_time(trials)),
         **environment(model),
     )
+
+
+def _draws(bench: Bench) -> tuple[int, int, int]:
+    """How many outcomes the model's random choices have, how many draws judge it, and how many a gradient needs."""
+    outcomes = listed(bench)
+    if outcomes > 1:
+        return outcomes, outcomes, outcomes
+    return (1, JUDGING_DRAWS, RANDOMISED_EOT) if is_random(bench) else (1, 1, 1)
 
 
 def _identity(bench: Bench, attacks: dict[str, Attack], sources: Sequence[nn.Module], clean: Tensor) -> dict[str, Any]:

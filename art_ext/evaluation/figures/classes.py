@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -156,12 +156,12 @@ def _names(classes: list[int], names: Sequence[str]) -> list[str]:
     return [plain(names[c]) if names else str(c) for c in classes]
 
 
-def _class_ticks(axes: Axes, which: str, names: list[str]) -> None:
+def _class_ticks(axes: Axes, which: Literal["x", "y"], names: list[str]) -> None:
     shown = range(0, len(names), 1 + (len(names) - 1) // (2 * READABLE))
     rotation = 40 if which == "x" and max(map(len, names)) > 3 else 0
     placed = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
     getattr(axes, f"set_{which}ticks")(shown, [names[i] for i in shown], **placed)
-    axes.tick_params(axis=which, length=0)  # type: ignore[arg-type]
+    axes.tick_params(axis=which, length=0)
 
 
 def _note(report: RobustnessReport) -> str:

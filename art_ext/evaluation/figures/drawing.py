@@ -64,12 +64,13 @@ def decorate(axes: Axes, *, title: str, x_label: str, y_label: str, note: str = 
         >>> figure.axes[0].get_title(loc="left")
         'Cost'
     """
-    inches = axes.get_window_extent().width / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    inches = axes.get_window_extent().width / axes.get_figure(root=True).dpi  # type: ignore[union-attr]  # they stand in a figure
     below = small_print(note, inches)
     pad = 6 + 9 * (below.count("\n") + 1 if below else 0)
     axes.set_title(plain(title), loc="left", fontsize=10, color=INK, pad=pad)
-    style = {"textcoords": "offset points", "fontsize": 7, "color": INK, "va": "bottom"}
-    axes.annotate(below, (0, 1), (0, 4), "axes fraction", **style)  # type: ignore[arg-type]
+    axes.annotate(
+        below, (0, 1), (0, 4), "axes fraction", textcoords="offset points", fontsize=7, color=INK, va="bottom"
+    )
     axes.set_xlabel(plain(x_label), color=INK)
     axes.set_ylabel(plain(y_label), color=INK)
     axes.tick_params(colors=INK, labelsize=8)

@@ -96,9 +96,9 @@ def _contour(axes: Axes, plane: Landscape) -> None:
         axes.plot(*zip(*plane.outline, plane.outline[0], strict=True), "--", color=PALETTE[3], linewidth=1.2)
     axes.plot(0, 0, "o", color=PALETTE[3], markersize=4)
     axes.set_aspect("equal")
-    bar = axes.get_figure().colorbar(filled, ax=axes, shrink=0.85)  # type: ignore[union-attr]
+    bar = axes.get_figure().colorbar(filled, ax=axes, shrink=0.85)  # type: ignore[union-attr]  # axes stand in a figure
     bar.set_label(plain(plane.z_label), color=INK, fontsize=9)
-    bar.solids.set_edgecolor("face")  # type: ignore[union-attr]
+    bar.solids.set_edgecolor("face")  # type: ignore[union-attr]  # axes stand in a figure
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_edgecolor(INK)
 
