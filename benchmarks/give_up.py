@@ -2,7 +2,7 @@
 
 On images that PGD-20 left, FAB-T goes on to its last step: how many times nearer is the boundary then than after a
 fifth of the steps? Square goes on to its last query: how many times its gain in the second eighth of the queries does
-the margin rise after the first quarter? Below the limits of the suite (1.5 and 5) nothing is lost.
+the margin rise after the first quarter? Below the limits of the suite (1.5 and 8) nothing is lost.
 
     python benchmarks/give_up.py --out FILE [--networks cnn-a-2 …] [--images 24]
 

@@ -44,7 +44,7 @@ def square(
         share: of the pixels in the first square, in (0, 1] (AutoAttack: 0.8).
         give_up: after a quarter of the queries, leave alone what would still be classified correctly if the margin rose
             by so many times what it gained in the last half of them; None: go on to the end, as published (suite
-            ``standard``: 5, our decision; `benchmarks/give_up.py` saw it rise by 3 to 5 times that).
+            ``standard``: 8, our decision; `benchmarks/give_up.py` saw it rise by 3 to 5 times that).
         generator: source of the random numbers, on ``x``'s device; default: torch's global one.
 
     Returns:

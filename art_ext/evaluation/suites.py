@@ -77,29 +77,32 @@ ATTACKS: dict[str, PGDAttack | FunctionAttack] = {
     "apgd-ce": FunctionAttack(name="APGD-CE", function=apgd, confirms=True),
     "apgd-dlr": FunctionAttack(name="APGD-DLR", function=apgd, options={"objective": "dlr"}, confirms=True),
     "apgd-t": FunctionAttack(name="APGD-T", function=apgd, options={"targets": 9}, confirms=True),
-    "apgd-t-50": FunctionAttack(name="APGD-T-50", function=apgd, options={"targets": 3, "steps": 50}, confirms=True),
+    "apgd-t-fast": FunctionAttack(
+        name="APGD-T fast", function=apgd, options={"targets": 9, "give_up": 10.0}, confirms=True
+    ),
     "fab-t": FunctionAttack(name="FAB-T", function=fab),
     "square": FunctionAttack(name="Square", function=square, confirms=True),
 }
-FAST = ("fgsm", "pgd-20", "apgd-t-50")
-FOUR = ("apgd-ce", "apgd-t", "fab-t", "square")
-STANDARD = (  # AutoAttack's four; FAB-T and Square leave alone what they would not break
+FAST = ("fgsm", "pgd-20", "apgd-dlr", "apgd-t-fast")
+WHOLE = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
+STANDARD = (  # AutoAttack's four and APGD-DLR; FAB-T and Square leave alone what they would not break
     ATTACKS["apgd-ce"],
+    ATTACKS["apgd-dlr"],
     ATTACKS["apgd-t"],
     FunctionAttack(name="FAB-T", function=fab, options={"give_up": 1.5}),
-    FunctionAttack(name="Square", function=square, options={"give_up": 5.0}, confirms=True),
+    FunctionAttack(name="Square", function=square, options={"give_up": 8.0}, confirms=True),
 )
 RANDOMIZED = ("APGD-CE", "APGD-DLR")  # what a randomised defense must withstand, with EOT (AutoAttack's "rand")
 SUITES: dict[str, Suite] = {
-    "fast": Suite("FGSM, PGD-20 on cross entropy, 50 steps of APGD towards the three likeliest classes", _known(*FAST)),
+    "fast": Suite("FGSM, PGD-20, APGD-DLR, and APGD-T that leaves hopeless targets alone", _known(*FAST)),
     "standard": Suite(
-        "AutoAttack's parts, native: APGD-CE, APGD-T, FAB-T, Square", lambda _: list(STANDARD), cascade=True
+        "AutoAttack's parts, native, with APGD-DLR: APGD-CE, APGD-DLR, APGD-T, FAB-T, Square", lambda _: list(STANDARD), cascade=True
     ),
     "autoattack": Suite("the genuine AutoAttack, version standard (extra: autoattack)", _autoattack),
     "randomized": Suite("for randomised defenses: APGD-CE and APGD-DLR with EOT", _known("apgd-ce", "apgd-dlr")),
     "exhaustive": Suite(
         "the fast and the standard suite, to the last step, and APGD on three objectives from five starts each",
-        lambda s: [*_known(*FAST)(s), *_restarted(), *_known(*FOUR)(s)],
+        lambda s: [*_known(*FAST)(s), *_restarted(), *_known(*WHOLE)(s)],
         cascade=True,
     ),
 }

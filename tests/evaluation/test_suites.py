@@ -41,7 +41,7 @@ def test_every_suite_and_attack_is_described():
 
 
 def test_fast(setting):
-    assert list(build_suite("fast", setting)) == ["FGSM", "PGD-20", "APGD-T-50"]
+    assert list(build_suite("fast", setting)) == ["FGSM", "PGD-20", "APGD-DLR", "APGD-T fast"]
 
 
 def test_items_of_all_kinds_and_equal_labels(setting):
