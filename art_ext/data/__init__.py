@@ -1,5 +1,26 @@
-"""Data sets: those that fit into memory as arrays, folders of images, and pure functions over both."""
+"""Data sets: arrays where they fit into memory, folders of images to stream, and pure functions over labels."""
 
+from art_ext.data.folders import ImageFolder, image_folder
+from art_ext.data.images import CentreCrop, RandomCrop, UnreadableImageError
+from art_ext.data.labels import subset, with_label_noise
+from art_ext.data.reading import read_arrays, readable
 from art_ext.data.sets import DATA_VARIABLE, DATASETS, DatasetInfo, Images, Labels, Splits, load
 
-__all__ = ["DATASETS", "DATA_VARIABLE", "DatasetInfo", "Images", "Labels", "Splits", "load"]
+__all__ = [
+    "DATASETS",
+    "DATA_VARIABLE",
+    "CentreCrop",
+    "DatasetInfo",
+    "ImageFolder",
+    "Images",
+    "Labels",
+    "RandomCrop",
+    "Splits",
+    "UnreadableImageError",
+    "image_folder",
+    "load",
+    "read_arrays",
+    "readable",
+    "subset",
+    "with_label_noise",
+]
