@@ -21,6 +21,8 @@ FLOORS = (
         "files",
         "isolation",
         "palette",
+        "processes",
+        "progress",
     },
     {"model", "validation"},
     {"attacks"},

@@ -1,14 +1,14 @@
-"""The figures of the epoch under way: read from the device only now and then, shown on a progress bar."""
+"""The figures of the epoch under way: read from the device only now and then, shown as progress."""
 
 from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+
+from art_ext.progress import progress_bar
 
 READ_EVERY = 1.0  # seconds between two looks at the device; each one waits for it
 
@@ -76,24 +76,39 @@ class Meter:
 
 
 class Bar:
-    """A tqdm bar over all batches of a run: loss, accuracies, images per second, time left."""
+    """Progress over all batches of a run: loss, accuracies, images per second, time left.
+
+    On a terminal one bar that is redrawn. In a log file plain lines: one for each epoch, and one every 30 seconds
+    within an epoch that takes longer (`art_ext.progress`).
+    """
 
     def __init__(self, epochs: int, batches: int, enabled: bool) -> None:
         self.epochs, self.batches = epochs, batches
-        self._bar: Any = tqdm(total=epochs * batches, disable=not enabled, unit="batch", dynamic_ncols=True)
+        self._bar = progress_bar(epochs * batches, "batch", show=enabled)
         self._validation: dict[str, str] = {}
 
     def show(self, epoch: int, batch: int, row: dict[str, float]) -> None:
         """Move to this batch of this epoch (from 1)."""
-        self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
-        figures = {"loss": f"{row['loss']:.3f}", "train robust": f"{row['train_robust']:.1%}", **self._validation}
-        self._bar.set_postfix({**figures, "images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
+        self._describe(epoch, row)
         self._bar.update((epoch - 1) * self.batches + batch - self._bar.n)
 
     def validated(self, clean: float, robust: float) -> None:
         """Show these accuracies until the next ones."""
         self._validation = {"clean": f"{clean:.1%}", "robust": f"{robust:.1%}"}
 
+    def finish(self, row: dict[str, float]) -> None:
+        """The epoch of this row of the history is over."""
+        if "robust" in row:
+            self.validated(row["clean"], row["robust"])
+        self._describe(int(row["epoch"]), row)
+        self._bar.refresh()
+
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close()
+
+    def _describe(self, epoch: int, row: dict[str, float]) -> None:
+        figures = {"loss": f"{row['loss']:.3f}", "train robust": f"{row['train_robust']:.1%}", **self._validation}
+        figures["images/s"] = f"{row['images_per_second']:.0f}"
+        self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
+        self._bar.set_postfix_str(", ".join(f"{name}={value}" for name, value in figures.items()), refresh=False)

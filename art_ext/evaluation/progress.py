@@ -1,14 +1,16 @@
-"""The progress bar of an evaluation."""
+"""The progress of an evaluation."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from tqdm.auto import tqdm
+from art_ext.progress import progress_bar
 
 
 class ProgressBar:
     """One bar over all attacks, with the name of the running one and the accuracy it has left so far.
+
+    In a log file: a line at the end of each attack, and one every 30 seconds within a longer one.
 
     Args:
         attacks: number of attacks.
@@ -18,7 +20,7 @@ class ProgressBar:
     """
 
     def __init__(self, attacks: int, attacked: int, total: int, *, show: bool) -> None:
-        self._bar = tqdm(total=attacks * attacked, unit="img", disable=not show)
+        self._bar = progress_bar(attacks * attacked, "img", show=show)
         self._attacked, self._total = attacked, total
         self._finished, self._survivors = 0, attacked
 
@@ -33,6 +35,8 @@ class ProgressBar:
     def begin(self, label: str, attacked: int) -> None:
         """The next attack starts on so many examples; what one before left out or broke off is counted as done."""
         self._bar.update(self._finished - self._bar.n)
+        if self._finished:
+            self._bar.refresh()
         self._finished += self._attacked
         self._survivors = attacked
         self._bar.set_description(label)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from art_ext.evaluation.bench import Bench
 from art_ext.evaluation.facts import interval
@@ -22,6 +21,7 @@ from art_ext.evaluation.table import aligned, percent
 from art_ext.evaluation.twins import undefended
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import evaluating, frozen
+from art_ext.progress import progress_bar
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 
@@ -162,9 +162,12 @@ def transfer_matrix(
         sources = {name: bench.model for name, bench in benches.items()} | (_twins(benches) if twins else {})
         clean = tuple(_accuracy(bench, bench.x, "clean") for bench in benches.values())
         accuracies = []
-        for name, source in tqdm(sources.items(), unit="source", disable=not progress):
+        bar = stack.enter_context(progress_bar(len(sources), "source", show=progress))
+        for name, source in sources.items():
+            bar.set_description(name)
             x_adv = _attacked(attack, source, next(iter(benches.values())), name)
             accuracies.append(tuple(_accuracy(bench, x_adv, name) for bench in benches.values()))
+            bar.update()
     return TransferMatrix(
         sources=tuple(sources),
         targets=tuple(benches),

@@ -86,3 +86,27 @@ def test_a_bar_that_is_off_shows_nothing(capsys):
     bar.show(1, 1, {"loss": 1.0, "train_robust": 0.0, "images_per_second": 1.0})
     bar.close()
     assert capsys.readouterr() == ("", "")
+
+
+ROW = {"epoch": 2, "loss": 1.23456, "train_robust": 0.125, "images_per_second": 99.6}
+
+
+@pytest.mark.parametrize(
+    ("row", "validated"),
+    [(ROW, ""), (ROW | {"clean": 0.5, "robust": 0.25}, "clean=50.0%, robust=25.0%, ")],
+    ids=["no validation", "validation"],
+)
+def test_a_log_file_gets_one_line_for_an_epoch(capsys, row, validated):
+    bar = Bar(5, 4, True)
+    for batch in range(1, 5):
+        bar.show(2, batch, row)
+    bar.finish(row)
+    bar.close()
+    start, _, figures = capsys.readouterr().err.partition(" [")
+    assert start == "epoch 2/5: 8/20 batch"
+    assert figures.partition("], ")[2] == f"loss=1.235, train robust=12.5%, {validated}images/s=100\n"
+
+
+def test_a_log_file_holds_no_control_characters(capfd, make_run):
+    make_run(progress=True).train(2)
+    assert {c for c in capfd.readouterr().err if ord(c) < 32} == {"\n"}

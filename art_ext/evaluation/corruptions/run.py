@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Generator, Tensor, nn
-from tqdm.auto import tqdm
 
 from art_ext.evaluation.corruptions.kinds import CORRUPTIONS, SEVERITIES, Corruption, check_severity, check_shape
 from art_ext.evaluation.corruptions.report import CorruptionReport
@@ -19,6 +18,7 @@ from art_ext.evaluation.report import environment
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel, evaluating
 from art_ext.naming import lookup
+from art_ext.progress import progress_bar
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 
@@ -74,7 +74,7 @@ def evaluate_corruptions(
     chosen = _choose(corruptions, images.shape[1])
     batches = _Batches(torch.from_numpy(images), torch.from_numpy(labels), batch_size, seed)
     total = len(images) * (1 + len(chosen) * len(levels))
-    with evaluating(model), torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
+    with evaluating(model), torch.no_grad(), progress_bar(total, "img", show=progress) as bar:
         clean = batches.accuracy(model, None, 0, bar)
         found = {c.name: tuple(batches.accuracy(model, c, level, bar) for level in levels) for c in chosen}
     return CorruptionReport(
