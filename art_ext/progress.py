@@ -22,6 +22,7 @@ class Lines:
     Args:
         total: units of work in all.
         unit: their name.
+        done: those that were done before this process began; they say nothing about its speed.
 
     Example:
         >>> lines = Lines(20, "batch")
@@ -32,8 +33,8 @@ class Lines:
         'epoch 1/5: 4/20 batch [00:00<00:00], loss=1.2'
     """
 
-    def __init__(self, total: int, unit: str) -> None:
-        self.n = 0
+    def __init__(self, total: int, unit: str, done: int = 0) -> None:
+        self.n = self._done = done
         self._total, self._unit, self._file = total, unit, sys.stderr
         self._description = self._postfix = ""
         self._began = self._written = monotonic()
@@ -58,6 +59,7 @@ class Lines:
             prefix=self._description,
             postfix=self._postfix,
             unit=self._unit,
+            initial=self._done,
             bar_format=LINE,
         )
         return line
@@ -88,14 +90,15 @@ class Lines:
             self.refresh()
 
 
-def progress_bar(total: int, unit: str, *, show: bool = True) -> tqdm | Lines:
+def progress_bar(total: int, unit: str, *, show: bool = True, done: int = 0) -> tqdm | Lines:
     """A `tqdm` bar on a terminal or in a notebook, `Lines` where stderr is a file or a pipe, silence without ``show``.
 
     Args:
         total: units of work in all.
         unit: their name.
         show: False for silence.
+        done: units that were done before.
     """
     if show and not IN_NOTEBOOK and not sys.stderr.isatty():
-        return Lines(total, unit)
-    return tqdm(total=total, unit=unit, disable=not show, dynamic_ncols=True)
+        return Lines(total, unit, done)
+    return tqdm(total=total, initial=done, unit=unit, disable=not show, dynamic_ncols=True)

@@ -73,6 +73,13 @@ def test_times_in_a_line(clock):
     assert str(lines) == "50/100 batch [01:05<01:05]"
 
 
+def test_what_was_done_before_says_nothing_about_the_speed(clock):
+    lines = Lines(100, "batch", done=50)
+    clock[0] = 10.0
+    lines.update(25)
+    assert str(lines) == "75/100 batch [00:10<00:10]"
+
+
 def test_what_is_written_is_not_written_again(capsys):
     lines = Lines(2, "batch")
     lines.update(2)

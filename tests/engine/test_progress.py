@@ -92,7 +92,7 @@ ROW = {"epoch": 2, "loss": 1.23456, "train_robust": 0.125, "images_per_second": 
 
 
 @pytest.mark.parametrize(
-    ("row", "validated"),
+    "row, validated",
     [(ROW, ""), (ROW | {"clean": 0.5, "robust": 0.25}, "clean=50.0%, robust=25.0%, ")],
     ids=["no validation", "validation"],
 )
