@@ -47,7 +47,8 @@ def requirements(dist: Distribution, extra: str | None = None) -> set[str]:
         ("autoattack", {"pyautoattack"}),
         ("tensorboard", {"tensorboard"}),
         ("all", {"torchattacks", "pyautoattack", "tensorboard"}),
-        ("dev", {"torchattacks", "pyautoattack", "tensorboard", "pytest", "hypothesis", "ruff", "mypy", "build"}),
+        ("dev", {"torchattacks", "pyautoattack", "tensorboard"}),
+        ("dev", {"pytest", "hypothesis", "pytest-xdist", "ruff", "mypy", "build"}),
     ],
 )
 def test_extras(installed: Distribution, extra: str, brings: set[str]) -> None:
