@@ -28,6 +28,7 @@ FLOORS = (
     {"attacks"},
     {"engine", "evaluation"},
     {"trainers", "adapters"},
+    {"recipes"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

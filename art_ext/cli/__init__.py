@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 DESCRIPTION = "Adversarial training and robustness evaluation for the Adversarial Robustness Toolbox."
@@ -10,19 +11,21 @@ DESCRIPTION = "Adversarial training and robustness evaluation for the Adversaria
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, or with the process's own."""
-    from jsonargparse import auto_cli
+    from art_ext.cli.parser import command_parser, prepared
 
+    verbs = _verbs()
+    parser = command_parser(verbs, prog="art-ext", description=DESCRIPTION)
+    words = prepared(sys.argv[1:] if args is None else args, verbs)
+    # only what was given: every verb knows its own defaults, and a recipe's values stand unless they are changed
+    given = parser.parse_args(words, defaults=False).as_dict()
+    verb = given["subcommand"]
+    verbs[verb](**given.get(verb, {}))
+
+
+def _verbs() -> dict[str, Callable[..., Any]]:
     from art_ext.cli.listing import list_registered
-    from art_ext.cli.parser import Parser
     from art_ext.cli.quickstart import quickstart
     from art_ext.cli.report import report
+    from art_ext.cli.train import train
 
-    verbs: Any = {"quickstart": quickstart, "list": list_registered, "report": report}
-    auto_cli(
-        verbs,
-        args=None if args is None else list(args),
-        parser_class=Parser,
-        prog="art-ext",
-        description=DESCRIPTION,
-        allow_abbrev=False,
-    )
+    return {"quickstart": quickstart, "train": train, "list": list_registered, "report": report}

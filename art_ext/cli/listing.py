@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations"]
+Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations", "recipes"]
 
 
 def list_registered(kind: Kind, markdown: bool = False) -> None:
@@ -38,6 +38,8 @@ def registered(kind: Kind) -> list[tuple[str, str]]:
     from art_ext.evaluation.suites import SUITES
     from art_ext.losses import LOSSES
 
+    if kind == "recipes":
+        return _recipes()
     if kind == "losses":
         return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
     documented: dict[str, dict[str, Any]] = {"averagings": AVERAGINGS, "augmentations": AUGMENTATIONS}
@@ -45,3 +47,12 @@ def registered(kind: Kind) -> list[tuple[str, str]]:
         return [(name, (entry.__doc__ or "").partition("\n")[0]) for name, entry in documented[kind].items()]
     described: dict[str, dict[str, Any]] = {"objectives": OBJECTIVES, "suites": SUITES, "data": DATASETS}
     return [(name, entry.description) for name, entry in described[kind].items()]
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from art_ext.recipes.layers import read_layers, shipped
+
+    contents = {name: read_layers(path) for name, path in shipped().items()}
+    return [
+        (name, " — ".join(c[key] for key in ("description", "paper") if c.get(key))) for name, c in contents.items()
+    ]
