@@ -46,8 +46,9 @@ def requirements(dist: Distribution, extra: str | None = None) -> set[str]:
         ("torchattacks", {"torchattacks"}),
         ("autoattack", {"pyautoattack"}),
         ("tensorboard", {"tensorboard"}),
-        ("all", {"torchattacks", "pyautoattack", "tensorboard"}),
-        ("dev", {"torchattacks", "pyautoattack", "tensorboard"}),
+        ("webdataset", {"webdataset"}),
+        ("all", {"torchattacks", "pyautoattack", "tensorboard", "webdataset"}),
+        ("dev", {"torchattacks", "pyautoattack", "tensorboard", "webdataset"}),
         ("dev", {"pytest", "hypothesis", "pytest-xdist", "ruff", "mypy", "build"}),
     ],
 )

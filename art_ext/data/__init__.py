@@ -5,6 +5,7 @@ from art_ext.data.images import CentreCrop, RandomCrop, UnreadableImageError
 from art_ext.data.labels import subset, with_label_noise
 from art_ext.data.reading import read_arrays, readable
 from art_ext.data.sets import DATA_VARIABLE, DATASETS, DatasetInfo, Images, Labels, Splits, load
+from art_ext.data.shards import Shards, image_shards
 
 __all__ = [
     "DATASETS",
@@ -15,9 +16,11 @@ __all__ = [
     "Images",
     "Labels",
     "RandomCrop",
+    "Shards",
     "Splits",
     "UnreadableImageError",
     "image_folder",
+    "image_shards",
     "load",
     "read_arrays",
     "readable",

@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from art_ext.data.images import Item
 from art_ext.data.labels import renumber
 from art_ext.data.sets import Labels
 from art_ext.naming import lookup
@@ -40,9 +43,23 @@ class ImageFolder:
         """How many images."""
         return len(self.files)
 
+    @property
+    def num_classes(self) -> int:
+        """Labels lie in [0, ``num_classes``)."""
+        return len(self.classes)
+
     def path(self, index: int) -> Path:
         """Where an image lies."""
         return self.root / os.fsdecode(bytes(self.files[index]))
+
+    def items(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Item]:
+        """One pass over the images in an order that ``generator`` draws (None: as they are), but for the first ones."""
+        order = self.order(generator)[skip:].tolist()
+        return (Item(i, str(self.path(i)), None, int(self.labels[i])) for i in order)
+
+    def order(self, generator: torch.Generator | None) -> Tensor:
+        """The order of a pass: indices (N,)."""
+        return torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
 
     def select(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> ImageFolder:
         """Some of the images, the classes as they were."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,30 @@ MODES = {1: "L", 3: "RGB"}
 
 class UnreadableImageError(ValueError):
     """A file that is no image, or a damaged one; the message names it."""
+
+
+class Item(NamedTuple):
+    """An image that is still a file, and its label.
+
+    Args:
+        number: tells it apart in its epoch; decides its random crop together with the epoch's seed.
+        name: its path, or what it is called in its archive.
+        content: the bytes of the file; None: they are in the file ``name``.
+        label: index of its class.
+    """
+
+    number: int
+    name: str
+    content: bytes | None
+    label: int
+
+    def read(self, shape: tuple[int, int, int], crop: Crop, seed: int) -> Pixels:
+        """As `read_image`; errors name the image."""
+        try:
+            source = Path(self.name) if self.content is None else self.content
+            return read_image(source, shape, crop, (seed, self.number))
+        except UnreadableImageError as error:
+            raise error if self.content is None else UnreadableImageError(f"{self.name}: {error}") from error
 
 
 @dataclass(frozen=True)

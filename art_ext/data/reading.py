@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from art_ext.data.folders import ON_ERROR, ImageFolder
-from art_ext.data.images import CentreCrop, Crop, UnreadableImageError, check_image, read_image
+from art_ext.data.images import CentreCrop, Crop, Pixels, UnreadableImageError, check_image, read_image
 from art_ext.data.sets import Images, Labels
 from art_ext.naming import lookup
 
@@ -61,11 +61,23 @@ def read_arrays(
     if limit is not None and limit < len(folder):
         folder = folder.select(np.linspace(0, len(folder) - 1, limit).astype(np.int64))
     images = np.empty((len(folder), *shape), dtype=np.float32)
-    pixels = _in_threads(folder, lambda f, i: read_image(f.path(i), shape, crop or CentreCrop()))
-    for index, image in enumerate(pixels):
-        images[index] = image.transpose(2, 0, 1)
+    for index, pixels in enumerate(_pixels(folder, shape, crop or CentreCrop())):
+        images[index] = pixels.transpose(2, 0, 1)
     images /= 255
     return images, folder.labels.copy()
+
+
+def read_pixels(folder: ImageFolder, shape: tuple[int, int, int], crop: Crop) -> Pixels:
+    """The images of `read_arrays` as bytes (N, H, W, C), a quarter of the memory."""
+    channels, height, width = shape
+    images = np.empty((len(folder), height, width, channels), dtype=np.uint8)
+    for index, pixels in enumerate(_pixels(folder, shape, crop)):
+        images[index] = pixels
+    return images
+
+
+def _pixels(folder: ImageFolder, shape: tuple[int, int, int], crop: Crop) -> Iterator[Pixels]:
+    return _in_threads(folder, lambda folder, index: read_image(folder.path(index), shape, crop))
 
 
 def _fault(folder: ImageFolder, index: int) -> UnreadableImageError | None:
