@@ -62,6 +62,13 @@ class Averaging:
         """The network to validate, save and return."""
         return self.network
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside the network: tensors, numbers, dicts and lists of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`, after `start`."""
+
 
 class ParameterInterpolation(Averaging):
     """θ'_n = λ_n · θ'_{n−1} + (1 − λ_n) · θ_n after each epoch, and the next epoch starts from θ'_n (PIAT).
@@ -119,6 +126,15 @@ class ParameterInterpolation(Averaging):
         if self.buffers == "recalibrate":
             recalibrate(self.network)
         return {"interpolation": weight}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The interpolated weights of the last epoch."""
+        return {"previous": list(self._previous)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`, after `start`."""
+        for mine, saved in zip(self._previous, state["previous"], strict=True):
+            mine.copy_(saved)
 
     def _watched(self) -> list[Tensor]:
         parameters: list[Tensor] = list(self.network.parameters())
@@ -180,6 +196,15 @@ class EMA(Averaging):
         module: nn.Module = self._shadow.module
         return module
 
+    def state_dict(self) -> dict[str, Any]:
+        """The shadow and the number of steps."""
+        return {"steps": self._steps, "shadow": dict(self._shadow.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`, after `start`."""
+        self._steps = state["steps"]
+        self._shadow.load_state_dict(state["shadow"])
+
 
 class SWA(Averaging):
     """Stochastic weight averaging (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407).
@@ -221,6 +246,16 @@ class SWA(Averaging):
     def averaged(self) -> nn.Module:
         """The mean network, or the trained one before averaging has started."""
         return self.network if self._mean is None else self._mean.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mean, once there is one."""
+        return {"mean": None if self._mean is None else dict(self._mean.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`, after `start`."""
+        if state["mean"] is not None:
+            self._mean = AveragedModel(self.network, multi_avg_fn=get_swa_multi_avg_fn())
+            self._mean.load_state_dict(state["mean"])
 
 
 AVERAGINGS: dict[str, type[Averaging]] = {"piat": ParameterInterpolation, "ema": EMA, "swa": SWA}

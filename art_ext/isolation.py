@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def derive_seed(seed: int, label: str) -> int:
@@ -20,6 +20,15 @@ def derive_seed(seed: int, label: str) -> int:
         True
     """
     return int.from_bytes(sha256(f"{seed}/{label}".encode()).digest()[:4], "big")
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """A short hash of shapes, dtypes and values."""
+    digest = sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.shape} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_ext.processes import drawn_like
+
 NORMS = ("linf", "l2")
 _ALIASES = {"linf": "linf", "inf": "linf", "l_inf": "linf", "l2": "l2", "l_2": "l2", "2": "l2"}
 
@@ -123,11 +125,12 @@ class ThreatModel:
         """A point drawn uniformly from the ball around ``x``, cut to the valid range."""
         eps = self.radius(x)
         if self.norm == "linf":
-            delta = torch.empty_like(x).uniform_(-1, 1, generator=generator).mul_(eps)
+            delta = drawn_like(x, lambda t: t.uniform_(-1, 1, generator=generator), generator).mul_(eps)
         else:
-            delta = torch.empty_like(x).normal_(generator=generator)
+            delta = drawn_like(x, lambda t: t.normal_(generator=generator), generator)
             # a direction uniform on the sphere at radius u^(1/d): uniform in the volume of the ball
-            u = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype).pow_(1 / x.shape[1:].numel())
+            u = drawn_like(x.new_empty(len(x)), lambda t: t.uniform_(generator=generator), generator)
+            u.pow_(1 / x.shape[1:].numel())
             delta.mul_(per_example(u, x) / _divisors(delta) * eps)
         x_adv = delta.add_(x)
         return x_adv if self.clip is None else x_adv.clamp_(*self.clip)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks.objectives import Objective, get_objective
 from art_ext.model import Surrogate, confirmed, evaluating, frozen, judge_of
+from art_ext.processes import drawn_like
 from art_ext.threat import ThreatModel, per_example
 
 GAUSSIAN_START = 1e-3  # standard deviation of TRADES' start; an ℓ∞-uniform start is a full ε wide
@@ -243,7 +244,7 @@ def _begin(x: Tensor, threat: ThreatModel, start: str | None, generator: torch.G
         return x.clone()
     if start == "uniform":
         return threat.random_start(x, generator)
-    noise = torch.empty_like(x).normal_(std=GAUSSIAN_START, generator=generator)
+    noise = drawn_like(x, lambda t: t.normal_(std=GAUSSIAN_START, generator=generator), generator)
     return threat.project_(noise.add_(x), x, threat.bounds(x))
 
 

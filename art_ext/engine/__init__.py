@@ -2,8 +2,8 @@
 
 from art_ext.engine.history import History, plot_histories
 from art_ext.engine.loop import Run, Task
+from art_ext.engine.meter import NonFiniteLossError
 from art_ext.engine.options import EngineOptions
-from art_ext.engine.progress import NonFiniteLossError
 from art_ext.engine.schedules import Schedule, piecewise_linear
 
 __all__ = [

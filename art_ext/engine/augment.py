@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from art_ext.naming import lookup
+from art_ext.processes import drawn
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -30,7 +32,8 @@ def crop_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4, flip: 
     rows = _window(n, height, padding, generator, x.device)
     columns = _window(n, width, padding, generator, x.device)
     if flip:
-        mirrored = torch.rand(n, 1, generator=generator, device=x.device) < 0.5
+        chance = drawn(lambda m: torch.rand(m, 1, generator=generator, device=x.device), n, generator)
+        mirrored = chance < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)
     images = torch.arange(n, device=x.device)[:, None, None]
@@ -38,7 +41,8 @@ def crop_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4, flip: 
 
 
 def _window(n: int, size: int, padding: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    offset = torch.randint(0, 2 * padding + 1, (n, 1), generator=generator, device=device)
+    offsets = partial(torch.randint, 0, 2 * padding + 1, generator=generator, device=device)
+    offset = drawn(lambda m: offsets((m, 1)), n, generator)
     return offset + torch.arange(size, device=device)
 
 

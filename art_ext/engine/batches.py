@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_ext.isolation import fingerprint
+from art_ext.processes import ALONE, Processes
+
 RESIDENT_SHARE = 0.5  # of the device's free memory that the data set may take; the rest belongs to the training
 
 
@@ -20,12 +23,19 @@ class Batches(Protocol):
 
     size: int
     batch_size: int
+    processes: Processes
+
+    def fingerprint(self) -> str:
+        """The same for the same data in the next process: a run must not go on with other data."""
 
     def per_epoch(self) -> int:
         """Batches in an epoch."""
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches (inputs, labels) of one epoch, on the device; ``generator`` (CPU) draws the order."""
+    def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches (inputs, labels) of one epoch after the first ``skip``, on the device.
+
+        Of each, this process's rows. ``generator`` (CPU, in the same state everywhere) draws the order of all rows.
+        """
 
 
 class TensorBatches:
@@ -34,6 +44,8 @@ class TensorBatches:
     The last batch is dropped when it holds a single example (BatchNorm cannot train on one) and is not the only one.
     With shuffling, another example is left out each time.
     """
+
+    processes = ALONE
 
     def __init__(
         self, x: np.ndarray, y: np.ndarray, *, batch_size: int, device: torch.device, shuffle: bool, channels_last: bool
@@ -50,10 +62,16 @@ class TensorBatches:
         full, rest = divmod(self.size, self.batch_size)
         return full + (rest > 1 or full == 0)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def fingerprint(self) -> str:
+        """Of all labels and some of the inputs, the batch size and the order."""
+        some = self.x[:: max(1, self.size // 64)]
+        return f"{self.size}/{self.batch_size}/{self.shuffle}/{fingerprint(some, self.y)}"
+
+    def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the data."""
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
-        for index in order.to(self.x.device).split(self.batch_size)[: self.per_epoch()]:
+        for batch in order.to(self.x.device).split(self.batch_size)[skip : self.per_epoch()]:
+            index = batch[self.processes.rows(len(batch))]
             x = self.x[index].to(self.device, non_blocking=True)
             yield x.contiguous(memory_format=self._format), self.y[index.to(self.device)]
 
@@ -62,8 +80,11 @@ class GeneratorBatches:
     """An ART `DataGenerator`, whose batches arrive as numpy arrays; its own order, augmentation and batch size.
 
     ``check`` (x, y, trial=...) brings a batch into the one form; the first also goes through the model for a trial.
-    A batch of a single example is left out, as by `TensorBatches`.
+    A batch of a single example is left out, as by `TensorBatches`. One process only: what order the generator draws
+    in another one is its own affair. For the same reason, a run that is resumed may see other batches.
     """
+
+    processes = ALONE
 
     def __init__(self, generator: Any, check: Any, *, device: torch.device) -> None:
         self._generator, self.device = generator, device
@@ -75,9 +96,13 @@ class GeneratorBatches:
         known = getattr(self._generator, "batches_per_epoch", ceil(self.size / self.batch_size))
         return max(1, length_hint(self._generator.iterator, known))
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def fingerprint(self) -> str:
+        """Its size and that of its batches: nothing else is known."""
+        return f"{type(self._generator).__name__}/{self.size}/{self.batch_size}"
+
+    def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the data."""
-        for x, y in islice(self._stream, self.per_epoch()):
+        for x, y in islice(self._stream, self.per_epoch() - skip):
             if len(y) > 1 or self.batch_size == 1:
                 yield torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
 

@@ -31,8 +31,7 @@ class History:
     def __init__(self, path: Path | None = None) -> None:
         self.rows: list[Row] = []
         self._path = path
-        if path is not None:
-            path.write_text("")
+        self._write()
 
     def __len__(self) -> int:
         """Epochs so far."""
@@ -41,9 +40,22 @@ class History:
     def append(self, row: Row) -> None:
         """Add an epoch; where the file cannot be written, that is a warning, and the next epoch tries again."""
         self.rows.append(row)
+        self._write()
+
+    def _write(self) -> None:
         if self._path is not None:
             with or_warn(self._path), atomic_write(self._path) as temporary:
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def keep_in(self, path: Path) -> None:
+        """Write to this file from now on, beginning with the rows so far."""
+        self._path = path
+        self._write()
+
+    def restore(self, rows: list[Row]) -> None:
+        """Go on from these rows."""
+        self.rows = list(rows)
+        self._write()
 
     def column(self, name: str) -> list[float]:
         """The values of one figure, in the order of the epochs that have it."""

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from art_ext.averaging import Averaging, copy_weights, cumulative_batchnorm, snapshot
 from art_ext.engine.augment import get_augmentation
 from art_ext.engine.batches import Batches
-from art_ext.engine.checkpoint import BEST, LAST, or_warn, prepare_folder, save_weights
+from art_ext.engine.checkpoint import BEST, LAST
+from art_ext.engine.checkpoints import Saved
 from art_ext.engine.history import History, Row
+from art_ext.engine.keeper import Keeper
+from art_ext.engine.meter import Meter, require_finite
 from art_ext.engine.options import EngineOptions
 from art_ext.engine.precision import Compiled, InPrecision, resolve_precision, to_memory_format
-from art_ext.engine.progress import Bar, Meter, require_finite
+from art_ext.engine.progress import Bar
+from art_ext.engine.resume import Place, process_random, restore, state_of
 from art_ext.engine.schedules import Schedule
+from art_ext.engine.stopping import Stop, stopping
+from art_ext.engine.syncbn import batchnorm_across_processes
 from art_ext.engine.twin import Twin, attack_twin
 from art_ext.engine.validation import Validation
-from art_ext.isolation import seeded
+from art_ext.isolation import keeping_gradients, seeded
 from art_ext.losses import Loss
 from art_ext.model import DefendedModel
+from art_ext.processes import Part, Processes, SharedGenerator
 
 InnerAttack = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+AGREE_EVERY = 10  # batches after which the processes tell each other of a signal
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Task:
     """What is optimised: the defended model, its optimizer and schedule, the loss, the inner attack, the averaging.
 
     ``attacks_forward_only``: the attack calls its model and nothing else, so in bf16 it may be given a faster `Twin`.
+    ``about``: what the task is, by name, as JSON; a checkpoint of another one is refused.
     """
 
     model: DefendedModel
@@ -44,6 +54,7 @@ class Task:
     averaging: Averaging
     schedule: Schedule = field(default_factory=Schedule)
     attacks_forward_only: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Run:
@@ -52,68 +63,121 @@ class Run:
     def __init__(self, task: Task, batches: Batches, validation: Validation | None, options: EngineOptions) -> None:
         self.task, self.batches, self.validation, self.options = task, batches, validation, options
         self.device = task.model.device
-        # the classifier knows its device and the run its precision: accelerate's own are fixed once per process
-        self.accelerator = Accelerator(device_placement=False)
+        self.processes = batches.processes = Processes.launched()
         self.precision = resolve_precision(options.precision, self.device)
         self.augment = get_augmentation(options.augment)
-        self.folder = prepare_folder(options.checkpoint_dir) if options.checkpoint_dir is not None else None
-        self.history = History(self.folder / "history.jsonl" if self.folder else None)
+        self.identity = task.about | {"batches": batches.fingerprint(), "precision": self.precision}
+        self.keeper = Keeper(options, self.processes.is_first, self.identity)
+        self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.net = self._prepare(task.model, options.compile)
+        self.plain = self.net = self._prepare(task.model, options.compile)
         self.twin: Twin | None = None
+        self.allows_twin = self.precision == "bf16" and task.attacks_forward_only
         self.attacked: nn.Module | None = None  # found on the first batch, in the layout of the session
+        # the classifier knows its device and the run its precision: accelerate's own are fixed once per process
+        self.accelerator = Accelerator(
+            device_placement=False,
+            cpu=self.processes.count > 1 and not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # some losses need two forwards
+        )
 
-    def train(self, epochs: int) -> History:
+    def train(self, epochs: int, saved: Saved | None = None) -> History:
         """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights.
 
         Whatever stops it earlier (an error, Ctrl-C) leaves the network as after the last finished epoch.
+
+        Args:
+            epochs: in all, with those of ``saved``.
+            saved: a checkpoint of this run to go on from.
         """
-        bar = Bar(epochs, self.batches.per_epoch(), self.options.progress and self.accelerator.is_main_process)
-        with self._session():
-            try:
-                for epoch in range(epochs):
-                    self._epoch(epoch, epochs, bar)
-                    if self._out_of_patience():
-                        break
-            finally:
-                bar.close()
+        with self._session() as stop:
+            place = Place() if saved is None else restore(self, saved)
+            self.keeper.begin(self.history, saved)
+            shown = self.options.progress and self.processes.is_first
+            with closing(Bar(epochs, self.batches.per_epoch(), shown)) as bar:
+                while place.epoch < epochs and not self._out_of_patience():
+                    self._epoch(place, epochs, bar, stop)
+                    place = Place(place.epoch + 1)
+                    self._save(place, finished=place.epoch == epochs or self._out_of_patience())
+                    self._leave_if_asked(stop, place)
             copy_weights(self.task.averaging.averaged(), self.task.model.network)
             if self.options.ends_with_best and self.best is not None:
                 self.task.model.network.load_state_dict(self.best)
         return self.history
 
-    def _epoch(self, epoch: int, epochs: int, bar: Bar) -> None:
+    def _epoch(self, place: Place, epochs: int, bar: Bar, stop: Stop) -> None:
         lr = self.task.optimizer.param_groups[0]["lr"]
-        meter = Meter(epoch + 1, self.batches.per_epoch(), self.device, bar, lr)
+        meter = Meter(place.epoch + 1, self.batches.per_epoch(), self.device, bar, lr, self.processes)
+        if place.figures is not None:
+            meter.load_state_dict(place.figures)
         self.task.model.train()
-        for x, y in self._augmented():
-            self._step(x, y, epoch / epochs, meter)
-        row: Row = {"epoch": epoch + 1, "lr": lr, **meter.look()}
-        require_finite(self.task.model.network, epoch + 1, lr)
-        row |= self.task.averaging.after_epoch(epoch, epochs, self._recalibrate)
-        row |= self._validate(bar)
+        self.epoch_order = self.order.get_state()
+        for x, y, n in self._augmented(place.batch):
+            self._step(x, y, n, place.epoch / epochs, meter)
+            self._between_batches(Place(place.epoch, meter.batch), meter, stop)
+        row: Row = {"epoch": place.epoch + 1, "lr": meter.lr, **meter.total()}
+        require_finite(self.task.model.network, place.epoch + 1, meter.lr)
+        self._share_statistics(self.task.model.network)
+        row |= self.task.averaging.after_epoch(place.epoch, epochs, self._recalibrate)
+        row |= self._validate()
         self.task.schedule.after_epoch(row)
         self._record(row)
+        bar.finish(row)
 
-    def _step(self, x: Tensor, y: Tensor, progress: float, meter: Meter) -> None:
-        task = self.task
-        x_adv = task.attack(self._attacked(x), x, y, self.random)
-        self._clear_gradients()
-        out = task.loss.compute(self.net, x, x_adv, y, progress=progress)
-        self.accelerator.backward(out.value)
+    def _step(self, x: Tensor, y: Tensor, n: int, progress: float, meter: Meter) -> None:
+        task, attacked = self.task, self._attacked(x)
+        parts = self.processes.parts(n, self.options.accumulate)
+        for part in parts:
+            x_part, y_part = x[part.rows], y[part.rows]
+            self._share_random(part)
+            with nullcontext() if part is parts[0] else keeping_gradients(task.model):
+                x_adv = task.attack(attacked, x_part, y_part, self.random)
+            if part is parts[0]:
+                self._clear_gradients()
+            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.net):
+                out = task.loss.compute(self.net, x_part, x_adv, y_part, progress=progress)
+                self.accelerator.backward(out.value * part.weight)
+            meter.add(out.value, out.logits_adv, y_part, part.weight)
         if self.options.grad_clip is not None:
             self.accelerator.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
         task.optimizer.step()
         task.averaging.after_step()
         task.schedule.after_batch()
-        meter.add(out.value, out.logits_adv, y)
+        meter.finish_batch(n)
+
+    def _between_batches(self, place: Place, meter: Meter, stop: Stop) -> None:
+        every, last = self.options.checkpoint_every, place.batch == self.batches.per_epoch()
+        if last or not self.keeper.can_save:  # what the end of an epoch does comes first
+            return
+        asked = (self.processes.count == 1 or place.batch % AGREE_EVERY == 0) and self._asked(stop)
+        if asked or (every is not None and place.batch % every == 0):
+            self._save(Place(place.epoch, place.batch, meter.state_dict()))
+        if asked:
+            self._leave_if_asked(stop, place)
+
+    def _asked(self, stop: Stop) -> bool:
+        """Whether a signal has reached any of the processes."""
+        received = [number for number in self.processes.gather(stop.signal) if number is not None]
+        stop.signal = received[0] if received else None
+        return bool(received)
+
+    def _leave_if_asked(self, stop: Stop, place: Place) -> None:
+        if self._asked(stop):
+            done = f"{place.epoch} epochs" + (f" and {place.batch} batches" if place.batch else "")
+            stop.leave(
+                f"stopped after {done}; trainer.resume({str(self.keeper.named)!r}) before fit goes on from there"
+            )
+
+    def _save(self, place: Place, *, finished: bool = False) -> None:
+        if self.keeper.can_save:
+            self.keeper.save(state_of(self, place, finished=finished), self.best is not None)
 
     def _attacked(self, x: Tensor) -> nn.Module:
         """What the attack sees: in bf16 a twin, where attack and network allow one."""
         if self.attacked is None:
-            if self.precision == "bf16" and self.task.attacks_forward_only:
+            if self.allows_twin:
                 self.twin = attack_twin(self.task.model, x, self._prepare)
-            self.attacked = self._prepare(self.twin.model, self.options.compile) if self.twin else self.net
+            self.attacked = self._prepare(self.twin.model, self.options.compile) if self.twin else self.plain
         if self.twin is not None:
             self.twin.refresh()
         return self.attacked
@@ -123,17 +187,27 @@ class Run:
         self.task.model.zero_grad(set_to_none=True)
         self.task.optimizer.zero_grad(set_to_none=True)
 
-    def _augmented(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in self.batches.epoch(self.order):
-            yield (x if self.augment is None else self.augment(x, self.random)), y
+    def _augmented(self, skip: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """This process's rows of each batch after the first ``skip``, and how many the batch has in all."""
+        size = self.batches.batch_size
+        for number, (x, y) in enumerate(self.batches.epoch(self.order, skip), skip):
+            n = len(y) if self.processes.count == 1 else min(size, self.batches.size - number * size)
+            self._share_random(*self.processes.parts(n))
+            yield (x if self.augment is None else self.augment(x, self.random)), y, n
 
-    def _validate(self, bar: Bar) -> Row:
+    def _share_random(self, part: Part) -> None:
+        if isinstance(self.random, SharedGenerator):
+            self.random.share(*part.shared, len(range(part.rows.start, part.rows.stop)))
+
+    def _validate(self) -> Row:
         if self.validation is None:
             return {}
         averaged = self.task.averaging.averaged()
-        model = self.net if averaged is self.task.model.network else self._prepare(self.task.model.around(averaged))
+        own = averaged is self.task.model.network
+        if not own:
+            self._share_statistics(averaged)
+        model = self.plain if own else self._prepare(self.task.model.around(averaged))
         clean, robust = self.validation.accuracies(model)
-        bar.validated(clean, robust)
         return {"clean": clean, "robust": robust}
 
     def _record(self, row: Row) -> None:
@@ -143,15 +217,7 @@ class Run:
         is_best = self.history.best("robust") is row
         if is_best:
             self.best = self.last_good
-        if self.folder is not None and self.accelerator.is_main_process:
-            self._write(network, self.folder, is_best)
-
-    def _write(self, network: nn.Module, folder: Path, is_best: bool) -> None:
-        for name in (LAST, BEST) if is_best else (LAST,):
-            with or_warn(folder / name):
-                save_weights(network, folder / name)
-        with or_warn(folder / "curves.png"):
-            self.history.plot(folder / "curves.png")
+        self.keeper.epoch(row, self.history, network, is_best)
 
     def _out_of_patience(self) -> bool:
         best = self.history.best("robust")
@@ -161,31 +227,48 @@ class Run:
     def _recalibrate(self, network: nn.Module) -> None:
         model = self._prepare(self.task.model.around(network))
         with cumulative_batchnorm(network) as has_batchnorm, torch.no_grad():
-            for x, _ in self._augmented() if has_batchnorm else ():
+            for x, _, _ in self._augmented() if has_batchnorm else ():
                 model(x)
+        self._share_statistics(network)
+
+    def _share_statistics(self, network: nn.Module) -> None:
+        """Give all processes the mean of their buffers (BatchNorm's, above all): each has seen other rows."""
+        if self.processes.count > 1 and not self.options.sync_batchnorm:
+            for buffer in (b for b in network.buffers() if b.is_floating_point()):
+                buffer.copy_(self.processes.sum(buffer.clone()) / self.processes.count)
 
     def _prepare(self, model: nn.Module, compiled: bool = False) -> nn.Module:
         inner = Compiled(model, self.batches.batch_size) if compiled else model
         return InPrecision(inner, self.device, self.precision)
 
     @contextmanager
-    def _session(self) -> Iterator[None]:
+    def _session(self) -> Iterator[Stop]:
         """Seeded generators, and everything outside the run as it was: random state, layout, mode, gradients."""
         network, seed = self.task.model.network, self.options.seed
+        together = self.processes.count > 1
         self.order = torch.Generator().manual_seed(seed)
-        self.random = torch.Generator(self.device).manual_seed(seed)
+        self.random: torch.Generator = (SharedGenerator if together else torch.Generator)(self.device)
+        self.random.manual_seed(seed)
         self.last_good = snapshot(network)
         try:
-            with seeded(seed):  # dropout draws from torch's global generator, ART's attacks from numpy's
+            with ExitStack() as stack:
+                stack.enter_context(self.keeper.held())
+                # dropout draws from torch's global generator, ART's attacks from numpy's
+                stack.enter_context(seeded(seed + self.processes.rank))
+                self.fresh_random = process_random(self.device)
+                stack.enter_context(batchnorm_across_processes(network, together and self.options.sync_batchnorm))
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
-                yield
+                if together:
+                    self.net = self.accelerator.prepare_model(self.plain, device_placement=False)
+                yield stack.enter_context(stopping(self.keeper.can_save))
         except BaseException as error:  # Ctrl-C too costs at most the epoch in progress
             network.load_state_dict(self.last_good)
             if isinstance(error, FloatingPointError):
                 self.task.optimizer.state.clear()  # its momentum is as spoilt as the weights were
             raise
         finally:
+            self.net = self.plain  # another run on the same weights must not meet this one's gradient hooks
             to_memory_format(network, False)
             self._clear_gradients()
             self.task.model.eval()

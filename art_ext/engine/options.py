@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from art_ext.attacks.pgd import check_steps
 from art_ext.engine.augment import Augmentation, get_augmentation
 from art_ext.engine.precision import PRECISIONS
+from art_ext.engine.tracking import check_trackers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,15 @@ class EngineOptions:
         validation_steps: PGD steps of the robust accuracy on the validation set.
         early_stopping: stop after that many epochs without a better robust validation accuracy; None for never.
         restore_best: end with the weights of the best epoch instead of the last; None: only with ``early_stopping``.
-        checkpoint_dir: folder for ``last.safetensors``, ``best.safetensors``, ``history.jsonl`` and ``curves.png``,
-            written after each epoch; None writes nothing.
+        checkpoint_dir: folder for ``last.safetensors``, ``best.safetensors``, ``history.jsonl``, ``curves.png`` and
+            ``checkpoints/``, written after each epoch; None writes nothing. A folder is for one run at a time.
+        checkpoint_every: batches after which a checkpoint is written within an epoch too; None: at its end only. A run
+            that is killed costs at most the work since the last one.
+        keep_checkpoints: how many of those that `RobustTrainer.resume` goes on from are kept; at least 1.
+        accumulate: parts of each batch that go through the network one after the other, for batches that do not fit
+            into memory; BatchNorm sees each by itself.
+        sync_batchnorm: with several processes, BatchNorm takes mean and variance over the rows of all.
+        tracking: experiment trackers that get the figures of each epoch: ``"tensorboard"``, or others of accelerate's.
         progress: show a progress bar.
 
     Raises:
@@ -46,6 +55,11 @@ class EngineOptions:
     early_stopping: int | None = None
     restore_best: bool | None = None
     checkpoint_dir: str | Path | None = None
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    accumulate: int = 1
+    sync_batchnorm: bool = True
+    tracking: str | Sequence[str] | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -56,9 +70,9 @@ class EngineOptions:
             raise ValueError(f"grad_clip must be > 0, or None for no clipping; got {self.grad_clip!r}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number in 0..{2**32 - 1}; got {self.seed!r}")
-        check_steps(validation_steps=self.validation_steps)
-        if self.early_stopping is not None:
-            check_steps(early_stopping=self.early_stopping)
+        counts = ("validation_steps", "keep_checkpoints", "accumulate", "early_stopping", "checkpoint_every")
+        check_steps(**{name: value for name in counts if (value := getattr(self, name)) is not None})
+        check_trackers(self.tracking, None if self.checkpoint_dir is None else Path(self.checkpoint_dir))
         get_augmentation(self.augment)
 
     @property

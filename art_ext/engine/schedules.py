@@ -58,6 +58,16 @@ class Schedule:
         else:
             self.scheduler.step()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the scheduler stands; empty without one, or where it keeps no state."""
+        state: dict[str, Any] = self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else {}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`."""
+        if state:
+            self.scheduler.load_state_dict(state)
+
 
 def _judged(row: dict[str, float], mode: str) -> float:
     """A figure ≥ 0 in either mode: below zero, the relative threshold takes a standstill for progress."""

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from art_ext.engine.syncbn import is_batchnorm2d
 from art_ext.isolation import seeded
 from art_ext.model import DefendedModel, evaluating
 
@@ -123,7 +124,7 @@ def _foldable(model: DefendedModel, x: Tensor) -> Iterator[tuple[Layer, nn.Batch
 
     plain = [m for m in model.network.modules() if not (m._forward_hooks or m._forward_pre_hooks)]
     convolutions = [m for m in plain if type(m) is nn.Conv2d and _castable(m)]
-    norms = [m for m in plain if type(m) is nn.BatchNorm2d and m.running_mean is not None]
+    norms = [m for m in plain if is_batchnorm2d(m) and m.running_mean is not None]
     hooks = [m.register_forward_hook(note) for m in (*convolutions, *norms)]
     try:
         with evaluating(model), torch.enable_grad():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks import pgd
 from art_ext.model import evaluating
+from art_ext.processes import ALONE, Processes
 from art_ext.threat import ThreatModel
 
 
@@ -23,6 +24,7 @@ class Validation:
         steps: of PGD, with step size 2.5 · ε / steps.
         batch_size: of the forward passes.
         seed: of the random starts.
+        processes: who shares the work, batch by batch.
     """
 
     x: Tensor
@@ -31,18 +33,23 @@ class Validation:
     steps: int
     batch_size: int
     seed: int
+    processes: Processes = ALONE
 
     def accuracies(self, model: nn.Module) -> tuple[float, float]:
         """Clean and robust accuracy of ``model``, in [0, 1]."""
-        generator = torch.Generator(self.x.device).manual_seed(self.seed)
-        clean = robust = 0
+        counts = torch.zeros(2, dtype=torch.int64)
+        batches = list(zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True))
         with evaluating(model):
-            for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
-                with torch.no_grad():
-                    right = (model(x).argmax(1) == y).nonzero().squeeze(1)
-                clean += len(right)
-                robust += self._survivors(model, x[right], y[right], generator) if len(right) else 0
+            for number in range(self.processes.rank, len(batches), self.processes.count):
+                counts += torch.tensor(self._counts(model, *batches[number], self.seed + number))
+        clean, robust = self.processes.sum(counts.to(self.x.device)).tolist()
         return clean / len(self.y), robust / len(self.y)
+
+    def _counts(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[int, int]:
+        generator = torch.Generator(x.device).manual_seed(seed)
+        with torch.no_grad():
+            right = (model(x).argmax(1) == y).nonzero().squeeze(1)
+        return len(right), self._survivors(model, x[right], y[right], generator) if len(right) else 0
 
     def _survivors(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> int:
         x_adv = pgd(model, x, y, threat=self.threat, steps=self.steps, early_exit=True, generator=generator)

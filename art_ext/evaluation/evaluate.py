@@ -27,17 +27,19 @@ from art_ext.evaluation.case import Case, chosen
 from art_ext.evaluation.draws import enumerating
 from art_ext.evaluation.escalation import escalation
 from art_ext.evaluation.indicators import measure, out_of_time
-from art_ext.evaluation.journal import Journal, described, fingerprint, weights_of
+from art_ext.evaluation.journal import Journal, weights_of
 from art_ext.evaluation.native import NativeAttack
 from art_ext.evaluation.prepare import check_extent, check_options, check_sources, prepare
 from art_ext.evaluation.report import RobustnessReport, environment, versions
 from art_ext.evaluation.runner import majority
-from art_ext.evaluation.session import Processes, Session, deadline_in
+from art_ext.evaluation.session import Session, deadline_in
 from art_ext.evaluation.suites import RANDOMIZED, Attack, Setting, build_suite, is_cascade, unused
 from art_ext.evaluation.trials import Trial, broken_by, result_of, run_all, survival_of, worst_case
 from art_ext.evaluation.verdict import Indicator
-from art_ext.isolation import keeping_gradients
+from art_ext.isolation import fingerprint, keeping_gradients
 from art_ext.model import evaluating, frozen
+from art_ext.naming import described
+from art_ext.processes import Processes
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from art_ext.isolation import fingerprint
 
 Key = tuple[str, tuple[int, ...]]
 
@@ -109,24 +108,6 @@ def _whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def fingerprint(*tensors: Tensor) -> str:
-    """A short hash of shapes, dtypes and values."""
-    digest = sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.shape} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def weights_of(model: nn.Module) -> str:
     """`fingerprint` of all parameters and buffers."""
     return fingerprint(*model.parameters(), *model.buffers())
-
-
-def described(attack: Any) -> str:
-    """An attack, or a model, and its hyper-parameters as text that is the same in the next process."""
-    parameters = {name: getattr(attack, name, None) for name in getattr(attack, "attack_params", ())}
-    if not parameters and " object at 0x" in repr(attack):
-        parameters = vars(attack)
-    text = f"{type(attack).__name__} {parameters}" if parameters else repr(attack)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

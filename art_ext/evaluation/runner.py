@@ -20,10 +20,11 @@ from art_ext.evaluation.cost import Cost, counting
 from art_ext.evaluation.draws import enumerating
 from art_ext.evaluation.journal import JournalError, Piece
 from art_ext.evaluation.memory import in_halves, out_of_memory
-from art_ext.evaluation.session import Processes, Session
+from art_ext.evaluation.session import Session
 from art_ext.evaluation.suites import Attack
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import Surrogate
+from art_ext.processes import Processes
 from art_ext.threat import ThreatModel, per_example
 
 logger = logging.getLogger(__name__)

@@ -96,7 +96,9 @@ RANDOMIZED = ("APGD-CE", "APGD-DLR")  # what a randomised defense must withstand
 SUITES: dict[str, Suite] = {
     "fast": Suite("FGSM, PGD-20, APGD-DLR, and APGD-T that leaves hopeless targets alone", _known(*FAST)),
     "standard": Suite(
-        "AutoAttack's parts, native, with APGD-DLR: APGD-CE, APGD-DLR, APGD-T, FAB-T, Square", lambda _: list(STANDARD), cascade=True
+        "AutoAttack's parts, native, with APGD-DLR: APGD-CE, APGD-DLR, APGD-T, FAB-T, Square",
+        lambda _: list(STANDARD),
+        cascade=True,
     ),
     "autoattack": Suite("the genuine AutoAttack, version standard (extra: autoattack)", _autoattack),
     "randomized": Suite("for randomised defenses: APGD-CE and APGD-DLR with EOT", _known("apgd-ce", "apgd-dlr")),

@@ -12,15 +12,19 @@ from art.defences.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from art_ext.averaging import Averaging, get_averaging
 from art_ext.engine import EngineOptions, History, Run, Schedule, Task
 from art_ext.engine.batches import Batches, GeneratorBatches, TensorBatches
 from art_ext.engine.checkpoint import load_weights
+from art_ext.engine.checkpoints import Checkpoints, Saved
 from art_ext.engine.loop import checkpoint_of
 from art_ext.engine.validation import Validation
 from art_ext.losses import Loss, get_loss
 from art_ext.model import DefendedModel, require_pytorch_classifier
+from art_ext.naming import described
+from art_ext.processes import Processes
 from art_ext.threat import ThreatModel
 from art_ext.trainers.inner import inner_attack
 from art_ext.validation import check_inputs, check_model_output
@@ -89,6 +93,30 @@ class RobustTrainer(Trainer):
         self.model = DefendedModel(classifier)
         self.history = History()
         self._run: Run | None = None
+        self._saved: Saved | None = None
+
+    def resume(self, folder: str | Path | None = None) -> int:
+        """Let the next `fit` go on from the newest whole checkpoint of a run, instead of beginning.
+
+        `fit` then takes the same arguments as the run that was stopped; ``nb_epochs`` counts all epochs, those done
+        included. On a CPU the result is bit for bit that of a run never stopped; with a network that draws random
+        numbers, with as many processes as before.
+
+        Args:
+            folder: of the run; by default this trainer's ``checkpoint_dir``.
+
+        Returns:
+            Finished epochs.
+
+        Raises:
+            FileNotFoundError: no checkpoint there.
+            ValueError: no ``folder``; all checkpoints are damaged, or of a newer art_ext.
+        """
+        folder = self.options.checkpoint_dir if folder is None else folder
+        if folder is None:
+            raise ValueError("resume needs a folder, or a trainer with a checkpoint_dir")
+        self._saved = Checkpoints(Path(folder)).newest()
+        return int(self._saved.tree["epoch"])
 
     def fit(
         self,
@@ -143,6 +171,8 @@ class RobustTrainer(Trainer):
     ) -> None:
         """Train on an ART `DataGenerator`, with its own order and batch size; arguments and errors as `fit`."""
         _check_generator(generator)
+        if Processes.launched().count > 1:
+            raise ValueError("fit_generator works in one process: each would draw an order of its own; use fit")
         _check_sizes(self.model, generator.size, generator.batch_size, nb_epochs)
         held_out = None if validation_data is None else self._checked(*validation_data)
         batches = GeneratorBatches(generator, self._checked, device=self.model.device)
@@ -176,10 +206,33 @@ class RobustTrainer(Trainer):
         if optimizer is None:
             raise ValueError("the classifier has no optimizer: give PyTorchClassifier(..., optimizer=...)")
         schedule.check(optimizer)
-        task = Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule, self._native)
+        task = Task(
+            self.model,
+            optimizer,
+            self.loss,
+            self.attack,
+            self.averaging,
+            schedule,
+            self._native,
+            self._about(optimizer),
+        )
         self._run = Run(task, batches, self._validation(held_out, batches.batch_size), self.options)
         self.history = self._run.history
-        self._run.train(epochs)
+        saved, self._saved = self._saved, None
+        self._run.train(epochs, saved)
+
+    def _about(self, optimizer: Optimizer) -> dict[str, str]:
+        """What makes a run another one than one that was stopped, as far as text can tell."""
+        told = ("seed", "augment", "grad_clip", "accumulate", "channels_last", "compile")
+        return {
+            "threat": str(self.threat),
+            "loss": described(self.loss),
+            "attack": described(self.attack),
+            "averaging": described(self.averaging),
+            "optimizer": type(optimizer).__name__,
+            "network": type(self.model.network).__name__,
+            **{name: described(getattr(self.options, name)) for name in told},
+        }
 
     def _validation(self, held_out: Arrays | None, batch_size: int) -> Validation | None:
         if held_out is None:
@@ -188,7 +241,8 @@ class RobustTrainer(Trainer):
                     raise ValueError(f"{name} needs validation_data or a validation_split")
             return None
         x, y = (torch.from_numpy(a).to(self.model.device) for a in held_out)
-        return Validation(x, y, self.threat, self.options.validation_steps, batch_size, self.options.seed)
+        steps, seed = self.options.validation_steps, self.options.seed
+        return Validation(x, y, self.threat, steps, batch_size, seed, Processes.launched())
 
     def _checked(self, x: np.ndarray, y: np.ndarray, *, trial: bool = True) -> Arrays:
         checked = check_inputs(

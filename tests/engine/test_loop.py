@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from art_ext.attacks.objectives import get_objective
 from art_ext.averaging import EMA, Averaging, snapshot
-from art_ext.engine import History, NonFiniteLossError, checkpoint, precision, progress
+from art_ext.engine import History, NonFiniteLossError, checkpoint, meter, precision
 from art_ext.engine.checkpoint import load_weights
 from art_ext.engine.validation import Validation
 from art_ext.losses import LOSSES, Loss
@@ -119,7 +119,7 @@ def test_no_value_leaves_the_device_inside_the_batch_loop(make_run, monkeypatch,
         inside.append(True)
 
     monkeypatch.setattr(type(run), "_step", watched)
-    monkeypatch.setattr(progress, "READ_EVERY", math.inf)
+    monkeypatch.setattr(meter, "READ_EVERY", math.inf)
     run.train(1)
     assert len(inside) == BATCHES
 
@@ -407,7 +407,7 @@ def test_files_of_a_run(make_run, conv_model, images, scripted, tmp_path):
     run = make_run(averaging=Recorder(), validation=images, checkpoint_dir=folder)
     run.train(3)
     files = {p.name for p in folder.iterdir()}
-    assert files == {"last.safetensors", "best.safetensors", "history.jsonl", "curves.png"}
+    assert files == {"last.safetensors", "best.safetensors", "history.jsonl", "curves.png", "checkpoints", ".lock"}
     load_weights(fresh, folder / "last.safetensors")
     assert torch.equal(fresh(images[0]), conv_model(images[0]))
     load_weights(fresh, folder / "best.safetensors")
@@ -454,7 +454,7 @@ FULL = {  # what fails from the second epoch on -> the files that are told of
     "weights": (lambda patch: patch.setattr(checkpoint, "save_model", full_disk), {"last.safetensors"}),
     "everything": (
         lambda patch: patch.setattr("os.replace", full_disk),
-        {"last.safetensors", "history.jsonl", "curves.png"},
+        {"last.safetensors", "history.jsonl", "curves.png", "checkpoints"},
     ),
 }
 

@@ -21,7 +21,7 @@ BAD = {
     "half an epoch": ({"early_stopping": 0.5}, ValueError, "early_stopping must be a whole number .* got 0.5"),
     "seed": ({"seed": -1}, ValueError, r"seed must be a whole number in 0\.\.4294967295; got -1"),
     "half a seed": ({"seed": 0.5}, ValueError, "seed must be a whole number .* got 0.5"),
-    "near name": ({"checkpoints": "x"}, TypeError, "unknown option 'checkpoints'; did you mean 'checkpoint_dir'"),
+    "near name": ({"checkpoint_dirs": "x"}, TypeError, "unknown option 'checkpoint_dirs'; did you mean '.*_dir'"),
     "no near name": ({"beta": 6}, TypeError, "unknown option 'beta'; known: precision, compile, .*progress"),
 }
 

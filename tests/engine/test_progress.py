@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.engine import NonFiniteLossError, progress
-from art_ext.engine.progress import Bar, Meter, require_finite
+from art_ext.engine import NonFiniteLossError
+from art_ext.engine import meter as meter_module
+from art_ext.engine.meter import Meter, require_finite
+from art_ext.engine.progress import Bar
 
 
 def meter(losses, *, batches: int | None = None, lr: float = 0.1) -> Meter:
@@ -15,6 +17,7 @@ def meter(losses, *, batches: int | None = None, lr: float = 0.1) -> Meter:
     filled = Meter(3, batches or len(losses), torch.device("cpu"), Bar(5, batches or len(losses), False), lr)
     for loss in losses:
         filled.add(torch.tensor(loss), torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
+        filled.finish_batch(2)
     return filled
 
 
@@ -49,7 +52,7 @@ def test_the_device_is_read_now_and_then(monkeypatch):
     monkeypatch.setattr(Meter, "look", lambda self: looks.append(self.batch))
     meter([1.0] * 5)
     assert not looks
-    monkeypatch.setattr(progress, "READ_EVERY", -1.0)
+    monkeypatch.setattr(meter_module, "READ_EVERY", -1.0)
     meter([1.0] * 5)
     assert looks == [1, 2, 3, 4, 5]
 

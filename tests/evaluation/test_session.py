@@ -16,8 +16,8 @@ from torch import nn
 
 from art_ext.attacks import apgd, square
 from art_ext.evaluation import ATTACKS, SUITES, FunctionAttack, PGDAttack, RobustnessReport, Suite, evaluate
-from art_ext.evaluation.journal import described
 from art_ext.evaluation.memory import BatchHalvedWarning, in_halves
+from art_ext.naming import described
 from art_ext.threat import ThreatModel
 
 THREAT = ThreatModel("linf", 0.02)
