@@ -1,0 +1,73 @@
+"""BatchNorm over the batch of all processes, so that training does not depend on how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _AcrossProcesses(_BatchNorm):
+    """Statistics over all processes on any device; torch's own `SyncBatchNorm` works on accelerators only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the BatchNorm it was, with the mean and variance of all processes' rows in train mode."""
+        if not self.training:
+            return super().forward(x)
+        self._check_input_dim(x)
+        values, axes = x.float(), [axis for axis in range(x.ndim) if axis != 1]
+        count = all_reduce(values.new_tensor(values.numel() / values.shape[1]))
+        mean = all_reduce(values.sum(axes)) / count
+        centred = values - _along_channels(mean, x)
+        variance = all_reduce(centred.square().sum(axes)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        out = centred * _along_channels((variance + self.eps).rsqrt(), x)
+        if self.affine:
+            out = out * _along_channels(self.weight, x) + _along_channels(self.bias, x)
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+
+
+def _along_channels(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def is_batchnorm2d(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is torch's own `BatchNorm2d`, or was before `batchnorm_across_processes`."""
+    return getattr(module, "plain", type(module)) is nn.BatchNorm2d
+
+
+def _across(kind: type[_BatchNorm], device: torch.device) -> type[_BatchNorm]:
+    """The class that does what ``kind`` does, with statistics over all processes."""
+    added: dict[str, Any] = {"plain": kind, "process_group": None}
+    base = nn.SyncBatchNorm if device.type == "cuda" else _AcrossProcesses
+    return type(f"{kind.__name__}AcrossProcesses", (base,), added | {"_check_input_dim": kind._check_input_dim})
+
+
+@contextmanager
+def batchnorm_across_processes(network: nn.Module, enabled: bool) -> Iterator[None]:
+    """Let BatchNorm layers see the batch of all processes until the block ends; the layers stay the same objects."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and enabled]
+    before = [type(m) for m in layers]
+    try:
+        for m in layers:
+            if not isinstance(m, nn.SyncBatchNorm):
+                m.__class__ = _across(type(m), next(m.buffers(), torch.empty(0)).device)
+        yield
+    finally:
+        for m, kind in zip(layers, before, strict=True):
+            m.__class__ = kind
