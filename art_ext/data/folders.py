@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ class ImageFolder:
     def num_classes(self) -> int:
         """Labels lie in [0, ``num_classes``)."""
         return len(self.classes)
+
+    def fingerprint(self) -> str:
+        """The same for the same files and labels, wherever the folder lies."""
+        parts = (self.files.tobytes(), self.labels.tobytes(), "/".join(self.classes).encode())
+        return sha256(b"/".join(parts)).hexdigest()[:16]
 
     def path(self, index: int) -> Path:
         """Where an image lies."""
@@ -153,13 +159,10 @@ def _images(top: Path, name: str, skip: bool) -> list[bytes]:
         else:
             raise ValueError(f"{path} is no image by its name ({', '.join(ENDINGS)}); on_error='skip' leaves it out")
     if not files:
-        raise ValueError(f"the class folder {top / name} holds no images; {_advice(top / name)}")
+        raise ValueError(f"the class folder {top / name} holds no images; remove it, or fill it")
+    if len(_folders(top / name)) > 1 and not any(file.count(os.sep.encode()) == 1 for file in files):
+        raise ValueError(f"{top / name} holds folders of images and is no class; if it is a split, give split={name!r}")
     return files
-
-
-def _advice(folder: Path) -> str:
-    inside = _folders(folder)
-    return f"if it is a split, give split={folder.name!r}" if inside else "remove it, or fill it"
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,10 @@ class Shards:
     def __len__(self) -> int:
         """Images in an epoch."""
         return self.size
+
+    def fingerprint(self) -> str:
+        """The same for the same archives, by name."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
 
     def items(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Item]:
         """One pass but for the first images, which are read all the same; the order is drawn from ``generator``.

@@ -15,6 +15,7 @@ from art_ext.data.reading import read_pixels, readable
 from art_ext.engine.loading import batches_in, draw_seed
 from art_ext.engine.memory import SHARE, may_stay
 from art_ext.engine.streams import ImageBatches, Source, floats
+from art_ext.processes import Processes
 
 
 class ResidentImages:
@@ -26,16 +27,18 @@ class ResidentImages:
 
     Attributes:
         waited: always 0.
+        processes: those that share each batch.
 
     Raises:
         UnreadableImageError: an unreadable image.
     """
 
     waited = 0.0
+    processes = Processes()
 
     def __init__(self, folder: ImageFolder, stream: ImageBatches) -> None:
         self.folder, self.size, self.num_classes = folder, len(folder), folder.num_classes
-        self.batch_size, self.shuffle, self.rows = stream.batch_size, stream.shuffle, stream.rows
+        self.batch_size, self.shuffle, self.fingerprint = stream.batch_size, stream.shuffle, stream.fingerprint
         self.device, self.layout = stream.device, stream.layout
         self.images = torch.from_numpy(read_pixels(folder, stream.shape, stream.crop)).to(stream.device)
         self.labels = torch.from_numpy(folder.labels).to(stream.device)
@@ -49,7 +52,7 @@ class ResidentImages:
         order = self.folder.order(generator if self.shuffle else None)
         draw_seed(generator)  # no crop needs it, but the next epoch's order comes after it
         for index in order.split(self.batch_size)[skip : self.per_epoch()]:
-            mine = (index[self.rows(len(index))] if self.rows else index).to(self.device)
+            mine = index[self.processes.rows(len(index))].to(self.device)
             yield floats(self.images[mine], self.device, self.layout), self.labels[mine]
 
 

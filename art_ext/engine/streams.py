@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from time import perf_counter
 from typing import Protocol
@@ -19,6 +19,7 @@ from art_ext.data.images import MODES, CentreCrop, Crop, Item, UnreadableImageEr
 from art_ext.engine.decoding import Decoded, Decoder, Job
 from art_ext.engine.loading import Feed, ahead, batches_in, draw_seed, loader
 from art_ext.naming import lookup
+from art_ext.processes import Processes
 
 logger = logging.getLogger("art_ext")
 
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Images in an epoch."""
+
+    def fingerprint(self) -> str:
+        """The same for the same images."""
 
     def items(self, generator: torch.Generator | None, skip: int = 0) -> Iterator[Item]:
         """One pass but for the first ``skip`` images; the order is drawn from ``generator`` before this returns."""
@@ -56,13 +60,12 @@ class ImageBatches:
             it, so that no batch changes its size, and a warning in the log ``art_ext`` names it, once.
             `art_ext.data.readable` leaves such files out before.
         channels_last: memory layout of the batches.
-        rows: where several processes share each batch: which of its ``n`` examples are this one's,
-            `art_ext.processes.Processes.rows`; the others are not decoded here. None for all.
 
     Attributes:
         size: examples in an epoch.
         num_classes: labels lie in [0, ``num_classes``).
         waited: seconds that the training has waited for batches so far.
+        processes: those that share each batch; each decodes its own rows.
 
     Raises:
         ValueError: an argument out of its range, an empty source.
@@ -82,6 +85,8 @@ class ImageBatches:
         [(torch.Size([4, 3, 16, 16]), [1, 0, 0, 0]), (torch.Size([2, 3, 16, 16]), [1, 1])]
     """
 
+    processes = Processes()
+
     def __init__(
         self,
         source: Source,
@@ -95,7 +100,6 @@ class ImageBatches:
         prefetch: int = 2,
         on_error: str = "raise",
         channels_last: bool = True,
-        rows: Callable[[int], slice] | None = None,
     ) -> None:
         _check(source, shape, workers)
         check_steps(batch_size=batch_size, prefetch=prefetch)
@@ -103,7 +107,7 @@ class ImageBatches:
         self.batch_size, self.shuffle = batch_size, shuffle
         self.shape, self.crop, self.device, self.waited = shape, crop or CentreCrop(), torch.device(device), 0.0
         self.workers = min(8, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
-        self.prefetch, self.skips, self.rows = prefetch, lookup(ON_ERROR, on_error, what="on_error"), rows
+        self.prefetch, self.skips = prefetch, lookup(ON_ERROR, on_error, what="on_error")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self._told: set[str] = set()
         self._feed = Feed()
@@ -112,6 +116,10 @@ class ImageBatches:
     def per_epoch(self) -> int:
         """Batches in an epoch."""
         return batches_in(self.size, self.batch_size)
+
+    def fingerprint(self) -> str:
+        """Of the images' names and labels, and of what decides the batches; the same for `ResidentImages` of them."""
+        return f"{self.source.fingerprint()}/{self.shape}/{self.crop}/{self.batch_size}/{self.shuffle}"
 
     def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch but for the first ``skip``, which are not decoded; one epoch at a time.
@@ -130,8 +138,7 @@ class ImageBatches:
         """As `epoch`, before the batches go to the device."""
         items = self.source.items(generator if self.shuffle else None, skip * self.batch_size)
         seed = draw_seed(generator)
-        jobs = self._jobs(items, seed, self.per_epoch() - skip)
-        self._feed.jobs = jobs = ahead(jobs, 2)
+        self._feed.jobs = jobs = ahead(self._jobs(items, seed, skip), 2)
         batches = iter(self._loader)
         while (batch := self._next(batches)) is not None:
             if self._feed.jobs is not jobs:
@@ -146,12 +153,12 @@ class ImageBatches:
         decoder = Decoder(self.shape, self.crop)
         return loader(decoder, self._feed, self.workers, self.prefetch, pin=self.device.type == "cuda")
 
-    def _jobs(self, items: Iterator[Item], seed: int, count: int) -> Iterator[Job]:
-        for _ in range(count):
+    def _jobs(self, items: Iterator[Item], seed: int, skip: int) -> Iterator[Job]:
+        for number in range(skip, self.per_epoch()):
             batch = list(islice(items, self.batch_size))
-            if not batch:
-                raise ValueError(f"the source ended before the {self.size} images that it is said to hold")
-            yield Job(seed, batch[self.rows(len(batch))] if self.rows else batch)
+            if len(batch) < min(self.batch_size, self.size - number * self.batch_size):
+                raise ValueError(f"there are fewer images than {self.size}, the size that the source states")
+            yield Job(seed, batch[self.processes.rows(len(batch))])
 
     def _next(self, batches: Iterator[Decoded]) -> Decoded | None:
         began = perf_counter()
