@@ -170,7 +170,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
             yield image
     # what Pillow's decoders raise on damaged files
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        named = f"{source}: " if isinstance(source, Path) else ""
+        named = f"{source}: " if isinstance(source, Path) and str(source) not in str(error) else ""
         raise UnreadableImageError(f"{named}{error}") from error
 
 
