@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_ext.engine.memory import may_stay
 from art_ext.isolation import fingerprint
 from art_ext.processes import ALONE, Processes
-
-RESIDENT_SHARE = 0.5  # of the device's free memory that the data set may take; the rest belongs to the training
 
 
 class Batches(Protocol):
@@ -113,8 +112,8 @@ class GeneratorBatches:
 
 
 def fits(tensor: Tensor, device: torch.device) -> bool:
-    """Whether ``tensor`` takes at most half of the device's free memory (always, on the CPU)."""
-    if device.type != "cuda":
+    """Whether ``tensor`` takes at most half of the device's free memory; says so (on the CPU it is there already)."""
+    if device.type == "cpu":
         return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return tensor.numel() * tensor.element_size() <= RESIDENT_SHARE * free
+    what = f"the data set of {len(tensor)} examples"
+    return may_stay(tensor.numel() * tensor.element_size(), device, what=what)

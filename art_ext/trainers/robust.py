@@ -178,6 +178,43 @@ class RobustTrainer(Trainer):
         batches = GeneratorBatches(generator, self._checked, device=self.model.device)
         self._train(batches, held_out, nb_epochs, Schedule(scheduler, scheduler_step))
 
+    def fit_stream(
+        self,
+        batches: Batches,
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        *,
+        validation_data: Arrays | None = None,
+        scheduler_step: str = "auto",
+    ) -> None:
+        """Train on batches that are read while the training runs, images in folders or shards too large for memory.
+
+        Args:
+            batches: of `art_ext.engine.streams.ImageBatches` or `art_ext.engine.resident.image_batches`, or what else
+                has their methods; inputs within the clip range.
+            nb_epochs: as `fit`.
+            scheduler: as `fit`.
+            validation_data: as `fit`.
+            scheduler_step: as `fit`.
+
+        Raises:
+            ValueError: bad arguments; batches of another shape, device or number of classes than the classifier's.
+        """
+        _check_sizes(self.model, batches.size, batches.batch_size, nb_epochs)
+        self._check_stream(batches)
+        held_out = None if validation_data is None else self._checked(*validation_data)
+        self._train(batches, held_out, nb_epochs, Schedule(scheduler, scheduler_step))
+
+    def _check_stream(self, batches: Batches) -> None:
+        said: list[tuple[str, Any, Any]] = [
+            ("shape", getattr(batches, "shape", None), tuple(self._classifier.input_shape)),
+            ("num_classes", getattr(batches, "num_classes", None), self._classifier.nb_classes),
+            ("device", getattr(batches, "device", None), self.model.device),
+        ]
+        for name, theirs, ours in said:
+            if theirs is not None and theirs != ours:
+                raise ValueError(f"batches.{name} is {theirs}, the classifier's is {ours}")
+
     def predict(self, x: np.ndarray, **kwargs: Any) -> np.ndarray:
         """The classifier's predictions, as in ART."""
         predictions: np.ndarray = self._classifier.predict(x, **kwargs)

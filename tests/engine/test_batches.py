@@ -8,7 +8,8 @@ import torch
 from art.data_generators import DataGenerator, NumpyDataGenerator, PyTorchDataGenerator
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from art_ext.engine.batches import RESIDENT_SHARE, GeneratorBatches, TensorBatches, fits
+from art_ext.engine.batches import GeneratorBatches, TensorBatches, fits
+from art_ext.engine.memory import SHARE
 
 CPU = torch.device("cpu")
 
@@ -95,7 +96,7 @@ def test_a_batch_is_no_view_of_the_users_array(shuffle):
 def test_half_of_the_free_memory_is_for_the_data(monkeypatch):
     free = 1000
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 16 * free))
-    most = int(RESIDENT_SHARE * free) // 4  # float32
+    most = int(SHARE * free) // 4  # float32
     assert fits(torch.zeros(most), torch.device("cuda"))
     assert not fits(torch.zeros(most + 1), torch.device("cuda"))
     assert fits(torch.zeros(most + 1), CPU)
