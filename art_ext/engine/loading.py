@@ -1,4 +1,4 @@
-"""A loader whose workers live on from epoch to epoch and are told what to decode."""
+"""A loader whose workers live on from epoch to epoch and are told what to decode, and what else its batches need."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from art_ext.engine.decoding import Decoded, Decoder, Job, be_a_worker
@@ -66,3 +67,25 @@ def ahead(jobs: Iterator[Job], count: int) -> Iterator[Job]:
         while (job := pending.popleft().result()) is not None:
             pending.append(reader.submit(next, jobs, None))
             yield job
+
+
+def floats(images: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:
+    """Bytes (N, H, W, C) → float32 (N, C, H, W) in [0, 1] on the device.
+
+    Example:
+        >>> floats(torch.full((2, 4, 4, 3), 255, dtype=torch.uint8), torch.device("cpu"), torch.channels_last).unique()
+        tensor([1.])
+    """
+    moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(torch.float32, memory_format=layout).div_(255)
+
+
+def numbered(device: torch.device | str) -> torch.device:
+    """``cuda`` → ``cuda:0``, as ART names the device of a classifier.
+
+    Example:
+        >>> numbered("cpu")
+        device(type='cpu')
+    """
+    given = torch.device(device)
+    return torch.device("cuda", torch.cuda.current_device()) if given == torch.device("cuda") else given

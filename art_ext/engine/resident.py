@@ -12,9 +12,9 @@ from torch import Tensor
 from art_ext.data.folders import ImageFolder
 from art_ext.data.images import CentreCrop
 from art_ext.data.reading import read_pixels, readable
-from art_ext.engine.loading import batches_in, draw_seed
+from art_ext.engine.loading import batches_in, draw_seed, floats
 from art_ext.engine.memory import SHARE, may_stay
-from art_ext.engine.streams import ImageBatches, Source, floats
+from art_ext.engine.streams import ImageBatches, Source
 from art_ext.processes import Processes
 
 
@@ -39,7 +39,7 @@ class ResidentImages:
     def __init__(self, folder: ImageFolder, stream: ImageBatches) -> None:
         self.folder, self.size, self.num_classes = folder, len(folder), folder.num_classes
         self.batch_size, self.shuffle, self.fingerprint = stream.batch_size, stream.shuffle, stream.fingerprint
-        self.device, self.layout = stream.device, stream.layout
+        self.shape, self.device, self.layout = stream.shape, stream.device, stream.layout
         self.images = torch.from_numpy(read_pixels(folder, stream.shape, stream.crop)).to(stream.device)
         self.labels = torch.from_numpy(folder.labels).to(stream.device)
 

@@ -17,7 +17,7 @@ from art_ext.attacks.pgd import check_steps
 from art_ext.data.folders import ON_ERROR
 from art_ext.data.images import MODES, CentreCrop, Crop, Item, UnreadableImageError
 from art_ext.engine.decoding import Decoded, Decoder, Job
-from art_ext.engine.loading import Feed, ahead, batches_in, draw_seed, loader
+from art_ext.engine.loading import Feed, ahead, batches_in, draw_seed, floats, loader, numbered
 from art_ext.naming import lookup
 from art_ext.processes import Processes
 
@@ -82,7 +82,7 @@ class ImageBatches:
         ...         Image.new("RGB", (40, 30)).save(root / label / f"{i}.png")
         >>> batches = ImageBatches(image_folder(root), shape=(3, 16, 16), batch_size=4, device="cpu", workers=0)
         >>> [(x.shape, y.tolist()) for x, y in batches.epoch(torch.Generator().manual_seed(0))]
-        [(torch.Size([4, 3, 16, 16]), [1, 0, 0, 0]), (torch.Size([2, 3, 16, 16]), [1, 1])]
+        [(torch.Size([4, 3, 16, 16]), [0, 1, 1, 0]), (torch.Size([2, 3, 16, 16]), [0, 1])]
     """
 
     processes = Processes()
@@ -105,7 +105,8 @@ class ImageBatches:
         check_steps(batch_size=batch_size, prefetch=prefetch)
         self.source, self.size, self.num_classes = source, len(source), source.num_classes
         self.batch_size, self.shuffle = batch_size, shuffle
-        self.shape, self.crop, self.device, self.waited = shape, crop or CentreCrop(), torch.device(device), 0.0
+        self.shape, self.crop = (shape[0], shape[1], shape[2]), crop or CentreCrop()
+        self.device, self.waited = numbered(device), 0.0
         self.workers = min(8, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
         self.prefetch, self.skips = prefetch, lookup(ON_ERROR, on_error, what="on_error")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -176,17 +177,6 @@ class ImageBatches:
             if fault not in self._told:
                 self._told.add(fault)
                 logger.warning("skipped: %s", fault)
-
-
-def floats(images: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:
-    """Bytes (N, H, W, C) → float32 (N, C, H, W) in [0, 1] on the device.
-
-    Example:
-        >>> floats(torch.full((2, 4, 4, 3), 255, dtype=torch.uint8), torch.device("cpu"), torch.channels_last).unique()
-        tensor([1.])
-    """
-    moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return moved.to(torch.float32, memory_format=layout).div_(255)
 
 
 def _check(source: Source, shape: tuple[int, int, int], workers: int | None) -> None:

@@ -113,9 +113,10 @@ def test_damaged_content(content: bytes, crop: Crop, tmp_path: Path) -> None:
 
 
 def test_damaged_photographs_and_missing_files(tmp_path: Path) -> None:
-    for path, why in ((cut_short(tmp_path / "half.jpg"), "truncated"), (tmp_path / "gone.jpg", "No such file")):
-        with pytest.raises(UnreadableImageError, match=f"{path.name}.*{why}"):
-            read_image(path, (3, 8, 8), CentreCrop())
+    with pytest.raises(UnreadableImageError, match=r"/half\.jpg: image file is truncated"):
+        read_image(cut_short(tmp_path / "half.jpg"), (3, 8, 8), CentreCrop())
+    with pytest.raises(UnreadableImageError, match=r"No such file or directory: '.*/gone\.jpg'"):
+        read_image(tmp_path / "gone.jpg", (3, 8, 8), CentreCrop())
 
 
 @pytest.mark.parametrize(
