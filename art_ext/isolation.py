@@ -32,6 +32,27 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 @contextmanager
+def keeping_random() -> Iterator[None]:
+    """Give the global generators of torch (CPU, and CUDA where in use), numpy and Python the state back they had.
+
+    Example:
+        >>> before = random.getstate()
+        >>> with keeping_random():
+        ...     _ = random.random()
+        >>> random.getstate() == before
+        True
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators of torch (CPU, and CUDA where in use), numpy and Python, and restore all of them.
 
@@ -44,19 +65,13 @@ def seeded(seed: int) -> Iterator[None]:
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.default_generator.manual_seed(seed)
-            if devices:  # pragma: no cover
-                torch.cuda.manual_seed_all(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            random.seed(seed)
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
+    with keeping_random():
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():  # pragma: no cover
+            torch.cuda.manual_seed_all(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        yield
 
 
 @contextmanager

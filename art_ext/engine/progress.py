@@ -23,14 +23,9 @@ class Bar:
         self._describe(epoch, row)
         self._bar.update((epoch - 1) * self.batches + batch - self._bar.n)
 
-    def validated(self, clean: float, robust: float) -> None:
-        """Show these accuracies until the next ones."""
-        self._validation = {"clean": f"{clean:.1%}", "robust": f"{robust:.1%}"}
-
     def finish(self, row: dict[str, float]) -> None:
-        """The epoch of this row of the history is over."""
-        if "robust" in row:
-            self.validated(row["clean"], row["robust"])
+        """The epoch of this row of the history is over; the next ones show its validation accuracies."""
+        self._validation = {name: f"{row[name]:.1%}" for name in ("clean", "robust") if name in row}
         self._describe(int(row["epoch"]), row)
         self._bar.refresh()
 

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType
 
+from art_ext.isolation import keeping_random
 from art_ext.naming import lookup
 
 PROJECT = "art_ext"
@@ -35,7 +36,8 @@ class Tracking:
         """
         for name, tracker in self._trackers.items():
             try:
-                tracker.log(dict(row), step=step)
+                with keeping_random():
+                    tracker.log(dict(row), step=step)
             except Exception as error:  # each library has errors of its own, and those of its network
                 _warn(f"{name} did not take the figures of step {step}", error)
 
@@ -75,9 +77,9 @@ def open_trackers(
         ...
         ValueError: unknown tracker 'tensorbord'; did you mean 'tensorboard'? known: aim, ...
     """
-    chosen = check_trackers(names, folder)
-    if not chosen or not PartialState().is_main_process:
+    if not names or not PartialState().is_main_process:
         return Tracking({})
+    chosen = check_trackers(names, folder)
     values = {
         key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in config.items()
     }
@@ -106,10 +108,11 @@ def _start(name: str, folder: Path | None, config: dict[str, Any], first_step: i
     kind = LOGGER_TYPE_TO_CLASS[name]
     place = (PROJECT, folder) if kind.requires_logging_directory else (PROJECT,)
     try:
-        tracker = kind(*place, **(_options(name, folder, first_step) if folder else {}))
-        if hasattr(tracker, "start"):  # before accelerate 1.8 the constructor does it
-            tracker.start()
-        tracker.store_init_configuration(config)
+        with keeping_random():  # some of them draw names: a run must end in the same bits with and without
+            tracker = kind(*place, **(_options(name, folder, first_step) if folder else {}))
+            if hasattr(tracker, "start"):  # before accelerate 1.8 the constructor does it
+                tracker.start()
+            tracker.store_init_configuration(config)
     except Exception as error:
         raise RuntimeError(f"tracking={name!r} cannot start: {error}") from error
     return tracker

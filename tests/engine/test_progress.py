@@ -68,8 +68,9 @@ def test_counting_a_batch_reads_nothing_back(monkeypatch):
 
 def test_the_bar_shows_epoch_loss_accuracies_and_speed(capsys):
     bar = Bar(5, 4, True)
-    bar.validated(0.5, 0.25)
-    bar.show(2, 3, {"loss": 1.23456, "train_robust": 0.125, "images_per_second": 99.6})
+    row = {"loss": 1.23456, "train_robust": 0.125, "images_per_second": 99.6}
+    bar.finish(row | {"epoch": 1, "clean": 0.5, "robust": 0.25})
+    bar.show(2, 3, row)
     bar.close()
     shown = capsys.readouterr().err
     for part in (

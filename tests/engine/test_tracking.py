@@ -1,8 +1,10 @@
 """Experiment trackers: what arrives in them, and what happens when they cannot be used."""
 
+import random
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -102,10 +104,19 @@ def test_no_tracker_no_work(names, tmp_path):
 
 def test_only_the_main_process_writes(monkeypatch, tmp_path):
     monkeypatch.setattr(PartialState, "is_main_process", property(lambda self: False))
-    tracking = open_trackers("tensorboard", tmp_path, {})
-    tracking.log(ROW, 1)
-    tracking.close()
+    for folder in (tmp_path, None):
+        tracking = open_trackers("tensorboard", folder, {})
+        tracking.log(ROW, 1)
+        tracking.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_random_numbers_are_as_without_trackers(memory, monkeypatch):
+    monkeypatch.setattr(memory, "_hear", lambda *_: (random.random(), torch.rand(1)))
+    before = random.getstate(), torch.get_rng_state()
+    open_trackers("memory", None, {}).log(ROW, 1)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize(
