@@ -1,20 +1,17 @@
 """Recipes: a training run and its evaluation as one YAML file, and carrying it out."""
 
+from art_ext.recipes.data_section import DataSection
+from art_ext.recipes.folder import is_finished
+from art_ext.recipes.images import Data, make_data
+from art_ext.recipes.judging import judge, load_run
 from art_ext.recipes.layers import find, merged, shipped
 from art_ext.recipes.resolve import as_mapping, as_text, differences, load_recipe, read_recipe, recipe_of, save_recipe
-from art_ext.recipes.run import RunResult, is_finished, judge, load_run, run_recipe
-from art_ext.recipes.sections import (
-    DataSection,
-    EvaluationSection,
-    ModelSection,
-    OptimizerSection,
-    Recipe,
-    ScheduleSection,
-    ThreatSection,
-    TrainerSection,
-)
+from art_ext.recipes.run import RunResult, run_recipe
+from art_ext.recipes.sections import EvaluationSection, ModelSection, Recipe, ThreatSection
+from art_ext.recipes.training_sections import OptimizerSection, ScheduleSection, TrainerSection
 
 __all__ = [
+    "Data",
     "DataSection",
     "EvaluationSection",
     "ModelSection",
@@ -32,6 +29,7 @@ __all__ = [
     "judge",
     "load_recipe",
     "load_run",
+    "make_data",
     "merged",
     "read_recipe",
     "recipe_of",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 from art_ext.engine import piecewise_linear
 from art_ext.naming import lookup
-from art_ext.recipes.layers import proposal
-from art_ext.recipes.sections import OptimizerSection, ScheduleSection
+from art_ext.recipes.options import check_options as check_options
+from art_ext.recipes.training_sections import OptimizerSection, ScheduleSection
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -84,19 +82,3 @@ def make_schedule(section: ScheduleSection, optimizer: Optimizer, *, epochs: int
 def check_schedule(optimizer: OptimizerSection, schedule: ScheduleSection, *, epochs: int) -> None:
     """Try both on a parameter of their own; errors as `make_optimizer` and `make_schedule`."""
     make_schedule(schedule, make_optimizer(optimizer)([nn.Parameter(torch.zeros(1))]), epochs=epochs)
-
-
-def check_options(options: Mapping[str, Any], function: Callable[..., Any], what: str, given: Sequence[str]) -> None:
-    """Refuse options that ``function`` does not take, and see that none is missing; ``given`` come from elsewhere.
-
-    Raises:
-        ValueError: unknown or missing options; the message proposes the nearest.
-    """
-    parameters = {k: p for k, p in inspect.signature(function).parameters.items() if k not in given}
-    for key in options:
-        if key not in parameters:
-            hint = proposal(key, sorted(parameters)) if parameters else "it takes none"
-            raise ValueError(f"unknown option {key!r} of {what}; {hint}")
-    missing = [k for k, p in parameters.items() if p.default is p.empty and k not in options]
-    if missing:
-        raise ValueError(f"{what} needs the options {', '.join(missing)}")

@@ -132,13 +132,20 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two recipes differ, with both values; descriptions do not count.
+    """The fields in which two recipes differ, down to single options, with both values; descriptions do not count.
 
     Example:
         >>> one = load_recipe("fashion-mnist-5k-piat")
         >>> differences(one, load_recipe("fashion-mnist-5k-piat", {"threat": {"eps": 0.05}}))
         {'threat.eps': (0.1, 0.05)}
     """
-    a, b = as_mapping(one), as_mapping(other)
-    keys = [(section, key) for section in SECTIONS for key in keys_of(section)]
-    return {f"{s}.{k}": (a[s][k], b[s][k]) for s, k in keys if a[s][k] != b[s][k]}
+    a, b = (_leaves({key: as_mapping(recipe)[key] for key in SECTIONS}) for recipe in (one, other))
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from art_ext.averaging import EMA
-from art_ext.recipes import DataSection, Recipe, recipe_of
-from art_ext.recipes.build import make_classifier, make_data, make_trainer
+from art_ext.recipes import Recipe, make_data, recipe_of
+from art_ext.recipes.build import make_classifier, make_trainer
 
 LEAST: dict[str, Any] = {
     "model": {"name": "small_cnn", "options": {"width": 4}, "device": "cpu"},
@@ -19,33 +18,6 @@ LEAST: dict[str, Any] = {
 
 def recipe(**sections: dict[str, Any]) -> Recipe:
     return recipe_of({**LEAST, **{name: LEAST.get(name, {}) | keys for name, keys in sections.items()}})
-
-
-def test_examples_are_a_choice_that_the_seed_decides() -> None:
-    section = DataSection(name="digits", train_examples=200, test_examples=30)
-    one, again, other = (make_data(section, seed=seed) for seed in (0, 0, 1))
-    assert one.x_train.shape == (200, 1, 8, 8)
-    assert len(one.x_test) == len(one.y_test) == 30
-    assert np.array_equal(one.x_train, again.x_train)
-    assert not np.array_equal(one.x_train, other.x_train)
-    assert set(one.y_train) == set(range(10))
-
-
-def test_classes_are_kept_and_numbered_anew() -> None:
-    data = make_data(DataSection(name="digits", classes=[7, 1]))
-    assert data.num_classes == 2
-    assert set(data.y_train) == set(data.y_test) == {0, 1}
-
-
-def test_label_noise_spoils_training_labels_only() -> None:
-    clean, noisy = (make_data(DataSection(name="digits", label_noise=share)) for share in (0.0, 0.25))
-    assert (clean.y_train != noisy.y_train).mean() == pytest.approx(0.25, abs=1e-3)
-    assert np.array_equal(clean.y_test, noisy.y_test)
-
-
-def test_more_examples_than_there_are() -> None:
-    with pytest.raises(ValueError, match=r"train_examples is 5000, but there are only 1437"):
-        make_data(DataSection(name="digits", train_examples=5000))
 
 
 def test_the_classifier_is_that_of_the_seed() -> None:
@@ -82,3 +54,29 @@ def test_the_trainer_is_what_the_recipe_says() -> None:
     assert trainer.averaging.decay == 0.5
     assert trainer.options.grad_clip == 2.0
     assert trainer.threat.eps == 0.1
+
+
+@pytest.mark.parametrize(
+    "model, told",
+    [
+        ({"options": {"widht": 4}}, r"model.options \{'widht': 4\} do not fit 'small_cnn'"),
+        ({"pretrained": True}, "no pretrained weights"),
+        ({"device": "cuda:77"}, "cuda:77"),
+        ({"checkpoint": "none.safetensors"}, "none.safetensors"),
+    ],
+    ids=["option", "pretrained", "device", "checkpoint"],
+)
+def test_what_the_architecture_does_not_have(model: dict[str, Any], told: str) -> None:
+    wrong = recipe(model={**LEAST["model"], **model})
+    with pytest.raises((ValueError, OSError), match=told):
+        make_classifier(wrong, make_data(wrong.data))
+
+
+def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("no pretrained weights for 'small_cnn'")
+
+    monkeypatch.setattr("art_ext.adapters.timm.timm_classifier", offline)
+    wrong = recipe()
+    with pytest.raises(OSError, match="no pretrained weights"):
+        make_classifier(wrong, make_data(wrong.data))
