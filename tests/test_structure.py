@@ -29,6 +29,7 @@ FLOORS = (
     {"engine", "evaluation"},
     {"trainers", "adapters"},
     {"recipes"},
+    {"comparison"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

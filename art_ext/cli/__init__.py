@@ -23,9 +23,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _verbs() -> dict[str, Callable[..., Any]]:
+    from art_ext.cli.compare import compare
     from art_ext.cli.listing import list_registered
     from art_ext.cli.quickstart import quickstart
     from art_ext.cli.report import report
     from art_ext.cli.train import train
 
-    return {"quickstart": quickstart, "train": train, "list": list_registered, "report": report}
+    return {"quickstart": quickstart, "train": train, "compare": compare, "list": list_registered, "report": report}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations", "recipes"]
+Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations", "recipes", "grids"]
 
 
 def list_registered(kind: Kind, markdown: bool = False) -> None:
@@ -40,6 +40,8 @@ def registered(kind: Kind) -> list[tuple[str, str]]:
 
     if kind == "recipes":
         return _recipes()
+    if kind == "grids":
+        return _grids()
     if kind == "losses":
         return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
     documented: dict[str, dict[str, Any]] = {"averagings": AVERAGINGS, "augmentations": AUGMENTATIONS}
@@ -56,3 +58,10 @@ def _recipes() -> list[tuple[str, str]]:
     return [
         (name, " — ".join(c[key] for key in ("description", "paper") if c.get(key))) for name, c in contents.items()
     ]
+
+
+def _grids() -> list[tuple[str, str]]:
+    from art_ext.comparison import load_grid, shipped_grids
+
+    grids = [load_grid(name) for name in shipped_grids()]
+    return [(grid.name, " — ".join(filter(None, (grid.description, grid.paper)))) for grid in grids]
