@@ -134,10 +134,9 @@ def table(result: dict[str, Any]) -> str:
     ]
     for training in result["training"]:
         memory, streamed = training["medians"]["in memory"], training["medians"]["streamed"]
-        lines.append(
-            f"| {training['network']} | {training['images']} | {memory['images_per_second']:.1f} | {streamed['images_per_second']:.1f} | "
-            f"{streamed['waited_share']:.2%} | {training['workers']} |"
-        )
+        rates = f"{memory['images_per_second']:.1f} | {streamed['images_per_second']:.1f}"
+        share = f"{streamed['waited_share']:.2%}"
+        lines.append(f"| {training['network']} | {training['images']} | {rates} | {share} | {training['workers']} |")
     return "\n".join(lines) + "\n"
 
 

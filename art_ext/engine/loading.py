@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,12 @@ def batches_in(size: int, batch_size: int) -> int:
     """
     full, rest = divmod(size, batch_size)
     return full + (rest > 1 or full == 0)
+
+
+def default_workers() -> int:
+    """Half of the cores that this process may use, eight at most, shared among the processes of ``torchrun`` here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def draw_seed(generator: torch.Generator) -> int:

@@ -55,6 +55,9 @@ class ResidentImages:
             mine = index[self.processes.rows(len(index))].to(self.device)
             yield floats(self.images[mine], self.device, self.layout), self.labels[mine]
 
+    def close(self) -> None:
+        """As `ImageBatches.close`; here nothing has to end."""
+
 
 def image_batches(
     source: Source, *, resident: bool | None = None, share: float = SHARE, **options: Any

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from itertools import islice
 from time import perf_counter
@@ -17,7 +16,7 @@ from art_ext.attacks.pgd import check_steps
 from art_ext.data.folders import ON_ERROR
 from art_ext.data.images import MODES, CentreCrop, Crop, Item, UnreadableImageError
 from art_ext.engine.decoding import Decoded, Decoder, Job
-from art_ext.engine.loading import Feed, ahead, batches_in, draw_seed, floats, loader, numbered
+from art_ext.engine.loading import Feed, ahead, batches_in, default_workers, draw_seed, floats, loader, numbered
 from art_ext.naming import lookup
 from art_ext.processes import Processes
 
@@ -107,7 +106,7 @@ class ImageBatches:
         self.batch_size, self.shuffle = batch_size, shuffle
         self.shape, self.crop = (shape[0], shape[1], shape[2]), crop or CentreCrop()
         self.device, self.waited = numbered(device), 0.0
-        self.workers = min(8, max(1, (os.cpu_count() or 1) // 2)) if workers is None else workers
+        self.workers = default_workers() if workers is None else workers
         self.prefetch, self.skips = prefetch, lookup(ON_ERROR, on_error, what="on_error")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self._told: set[str] = set()
