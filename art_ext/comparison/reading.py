@@ -128,8 +128,8 @@ def _averagings(content: Any, source: str) -> Mapping[str, Mapping[str, Any]] | 
         _once([str(name) for name in content], what)
         content = {NONE if name is None else str(name): {} for name in content}
     for name in _named(content, what):
-        if name != NONE:
-            lookup(AVERAGINGS, name, what="averaging")
+        if name not in (NONE, *AVERAGINGS):
+            raise ValueError(f"{what}: unknown averaging {name!r}; {proposal(name, [NONE, *AVERAGINGS])}")
     return {name: options or {} for name, options in content.items()}
 
 
