@@ -11,6 +11,8 @@ from art_ext.comparison import Cell, Grid, Outcome, cells_of, find_cell, is_done
 from art_ext.comparison.tables import text
 from art_ext.processes import Processes
 
+INTERRUPTED = 130  # the status of a command that Ctrl-C has ended
+
 
 def compare(
     grid: str, output: str | None = None, cell: str | None = None, list: bool = False, progress: bool = True
@@ -42,6 +44,9 @@ def compare(
             print(text(write()))
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"art-ext compare: {error}") from error
+    except KeyboardInterrupt:
+        print(f"{command} goes on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     if Processes.launched().is_first:
         _tell(outcome, folder)
 

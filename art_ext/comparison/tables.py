@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from art_ext.comparison.summary import DIFFERENCE, Figure, Row
 from art_ext.evaluation import latex, markdown
 from art_ext.evaluation.numbers import MINUS
-from art_ext.evaluation.table import aligned
 
 HEADS = {"best": "best", "last": "final", DIFFERENCE: "diff"}
 MISSING = "–"
@@ -30,8 +29,9 @@ class Table:
         >>> print(text(Table(title="Accuracy (%)", rows=[row])))
         Accuracy (%)
         <BLANKLINE>
-                seeds   clean final  PGD-20 final
-        TRADES  2 of 3  81.25 ± 1.00         50.00
+                           clean      PGD-20
+                 seeds         final   final
+        TRADES  2 of 3  81.25 ± 1.00   50.00
     """
 
     title: str
@@ -42,7 +42,15 @@ class Table:
 
 def text(table: Table) -> str:
     """For a terminal."""
-    lines = aligned([_head(table), *(_cells(row) for row in table.rows)])
+    cells = [_lower(table), *(_cells(row) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    upper, at = [" " * (widths[0] + 2 + widths[1])], 2
+    for heading, parts in _blocks(table):
+        room = sum(widths[at : at + len(parts)]) + 2 * (len(parts) - 1)
+        widths[at] += max(0, len(heading) - room)
+        upper.append(heading.center(max(room, len(heading))))
+        at += len(parts)
+    lines = ["  ".join(upper).rstrip(), *(_line(row, widths) for row in cells)]
     notes = ["", *table.notes, *([table.command] if table.command else [])] if table.notes or table.command else []
     return "\n".join([table.title, "", *lines, *notes])
 
@@ -50,7 +58,6 @@ def text(table: Table) -> str:
 def markdown_text(table: Table) -> str:
     """For a README."""
     head, rows = _head(table), [_cells(row) for row in table.rows]
-    head[0] = "method"
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = [f"| {' | '.join(cells)} |" for cells in ([markdown.escape(c) for c in head], rule, *map(_escaped, rows))]
     notes = [f"- {markdown.escape(note)}" for note in table.notes]
@@ -103,8 +110,19 @@ def _blocks(table: Table) -> list[tuple[str, list[str]]]:
     return [(heading, list(found)) for heading, found in table.rows[0].figures.items()]
 
 
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    label, *numbers = cells
+    return "  ".join([label.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])])
+
+
 def _head(table: Table) -> list[str]:
-    return ["", "seeds", *(f"{heading} {HEADS[part]}" for heading, parts in _blocks(table) for part in parts)]
+    """The columns in one line."""
+    return ["method", "seeds", *(f"{heading} {HEADS[part]}" for heading, parts in _blocks(table) for part in parts)]
+
+
+def _lower(table: Table) -> list[str]:
+    """The columns under their headings."""
+    return ["", "seeds", *(HEADS[part] for _, parts in _blocks(table) for part in parts)]
 
 
 def _cells(row: Row) -> list[str]:

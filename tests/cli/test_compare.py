@@ -74,6 +74,19 @@ def test_a_failed_cell_makes_the_status(words: Words, capsys: pytest.CaptureFixt
     assert any(line.startswith("pgd-at") and "–" not in line for line in out.splitlines())
 
 
+def test_an_interrupted_command_says_how_to_go_on(
+    words: Words, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("art_ext.comparison.running.run_recipe", stopping)
+    with pytest.raises(SystemExit) as stop:
+        main(words())
+    assert stop.value.code == 130
+    assert "art-ext compare digits.yaml --output out goes on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more, changes, told",
     [

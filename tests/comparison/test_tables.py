@@ -32,8 +32,11 @@ TABLE = Table(
 def test_text() -> None:
     lines = text(TABLE).splitlines()
     assert lines[0] == "Digits: accuracy (%)"
-    head, *rows = lines[2:6]
-    assert head.split("  ")[-1].strip() == "CW & co diff"
+    upper, lower, *rows = lines[2:7]
+    assert upper.split() == ["clean", "CW", "&", "co"]
+    assert lower.split() == ["seeds", *["best", "final", "diff"] * 2]
+    assert len({len(line) for line in (lower, *rows)}) == 1
+    assert 0 < lower.index("best") < upper.index("clean") < lower.index("diff") < lower.rindex("best")
     assert [line.split()[0] for line in rows] == ["PGD-AT", "A_B", "none"]
     assert rows[0].split()[1:5] == ["2", "50.00", "±", "1.20"]
     assert rows[0].endswith("−1.00 ± 1.20")
