@@ -47,6 +47,7 @@ def requirements(dist: Distribution, extra: str | None = None) -> set[str]:
         ("autoattack", {"pyautoattack"}),
         ("tensorboard", {"tensorboard"}),
         ("webdataset", {"webdataset"}),
+        ("completion", {"shtab"}),
         ("all", {"torchattacks", "pyautoattack", "tensorboard", "webdataset"}),
         ("dev", {"torchattacks", "pyautoattack", "tensorboard", "webdataset"}),
         ("dev", {"pytest", "hypothesis", "pytest-xdist", "ruff", "mypy", "build"}),

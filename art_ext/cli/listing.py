@@ -2,56 +2,121 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
-Kind = Literal["losses", "averagings", "objectives", "suites", "data", "augmentations", "recipes", "grids"]
+from art_ext.naming import lookup
+
+Rows = list[tuple[str, str]]  # name and one line
 
 
-def list_registered(kind: Kind, markdown: bool = False) -> None:
-    """Print the names that trainers, attacks and evaluation know, one per line with its description.
+def list_registered(kind: str, markdown: bool = False) -> None:
+    """Print what can be named: losses, attacks, recipes and so on, one per line with its description.
 
     Args:
-        kind: what to list.
+        kind: what to list; kinds for the words that can stand here.
         markdown: as the rows of a table.
     """
-    print("\n".join(markdown_rows(kind) if markdown else aligned_rows(kind)))
+    try:
+        print("\n".join(markdown_rows(kind) if markdown else aligned_rows(kind)))
+    except ValueError as error:
+        print(f"art-ext list: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
-def aligned_rows(kind: Kind) -> list[str]:
+def aligned_rows(kind: str) -> list[str]:
     """The entries in two columns."""
     lines = registered(kind)
     width = max(len(name) for name, _ in lines)
     return [f"{name:<{width}}  {text}".rstrip() for name, text in lines]
 
 
-def markdown_rows(kind: Kind) -> list[str]:
+def markdown_rows(kind: str) -> list[str]:
     """The entries as rows of a Markdown table; the README's tables are these."""
     return [f"| `{name}` | {text} |" for name, text in registered(kind)]
 
 
-def registered(kind: Kind) -> list[tuple[str, str]]:
-    """Name and one-line description of every entry of that kind."""
-    from art_ext.attacks import OBJECTIVES
-    from art_ext.averaging import AVERAGINGS
-    from art_ext.data import DATASETS
-    from art_ext.engine.augment import AUGMENTATIONS
-    from art_ext.evaluation.suites import SUITES
+def registered(kind: str) -> Rows:
+    """Name and one-line description of every entry of that kind.
+
+    Raises:
+        ValueError: an unknown kind, or one without entries; the nearest one is proposed.
+    """
+    found = {**KINDS, "kinds": _kinds}.get(kind, list)()
+    if not found:  # unknown, or nothing of that kind yet
+        lookup(dict([*_kinds(), ("kinds", "")]), kind, what="kind")
+    return found
+
+
+def _kinds() -> Rows:
+    counted = ((name, len(rows())) for name, rows in KINDS.items())
+    return [(name, f"{number} {'entries' if number > 1 else 'entry'}") for name, number in counted if number]
+
+
+def _losses() -> Rows:
     from art_ext.losses import LOSSES
 
-    if kind == "recipes":
-        return _recipes()
-    if kind == "grids":
-        return _grids()
-    if kind == "losses":
-        return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
-    documented: dict[str, dict[str, Any]] = {"averagings": AVERAGINGS, "augmentations": AUGMENTATIONS}
-    if kind in documented:
-        return [(name, (entry.__doc__ or "").partition("\n")[0]) for name, entry in documented[kind].items()]
-    described: dict[str, dict[str, Any]] = {"objectives": OBJECTIVES, "suites": SUITES, "data": DATASETS}
-    return [(name, entry.description) for name, entry in described[kind].items()]
+    return [(name, f"{loss.description} — {loss.paper}") for name, loss in sorted(LOSSES.items())]
 
 
-def _recipes() -> list[tuple[str, str]]:
+def _averagings() -> Rows:
+    from art_ext.averaging import AVERAGINGS
+
+    return _documented(AVERAGINGS)
+
+
+def _objectives() -> Rows:
+    from art_ext.attacks import OBJECTIVES
+
+    return _described(OBJECTIVES)
+
+
+def _attacks() -> Rows:
+    from art_ext.attacks import fgsm, pgd
+    from art_ext.evaluation.suites import ATTACKS
+
+    rows = []
+    for name, attack in ATTACKS.items():
+        function = getattr(attack, "function", fgsm if getattr(attack, "steps", None) == 1 else pgd)
+        rows.append((name, f"{attack.name}: {_first_line(function)}"))
+    return rows
+
+
+def _suites() -> Rows:
+    from art_ext.evaluation.suites import SUITES
+
+    return _described(SUITES)
+
+
+def _data() -> Rows:
+    from art_ext.data import DATASETS
+    from art_ext.recipes.images import STREAMS
+
+    return _described({**DATASETS, **STREAMS})
+
+
+def _augmentations() -> Rows:
+    from art_ext.engine.augment import AUGMENTATIONS
+
+    return _documented(AUGMENTATIONS)
+
+
+def _optimizers() -> Rows:
+    from art_ext.recipes.optimizers import OPTIMIZERS
+
+    return [(name, f"torch.optim.{optimizer.__name__}") for name, optimizer in OPTIMIZERS.items()]
+
+
+def _schedules() -> Rows:
+    from art_ext.recipes.optimizers import SCHEDULES
+
+    return _documented(SCHEDULES)
+
+
+def _recipes() -> Rows:
     from art_ext.recipes.layers import read_layers, shipped
 
     contents = {name: read_layers(path) for name, path in shipped().items()}
@@ -60,8 +125,51 @@ def _recipes() -> list[tuple[str, str]]:
     ]
 
 
-def _grids() -> list[tuple[str, str]]:
-    from art_ext.comparison import load_grid, shipped_grids
+def _classes_of(package: str) -> Callable[[], Rows]:
+    """The public classes of a package; none where there is no such package yet."""
 
-    grids = [load_grid(name) for name in shipped_grids()]
-    return [(grid.name, " — ".join(filter(None, (grid.description, grid.paper)))) for grid in grids]
+    def rows() -> Rows:
+        if find_spec(package) is None:
+            return []
+        module = import_module(package)
+        return _documented({name: getattr(module, name) for name in module.__all__})
+
+    return rows
+
+
+KINDS: dict[str, Callable[[], Rows]] = {
+    "losses": _losses,
+    "averagings": _averagings,
+    "objectives": _objectives,
+    "attacks": _attacks,
+    "suites": _suites,
+    "trainers": _classes_of("art_ext.trainers"),
+    "preprocessors": _classes_of("art_ext.preprocessors"),
+    "optimizers": _optimizers,
+    "schedules": _schedules,
+    "augmentations": _augmentations,
+    "data": _data,
+    "recipes": _recipes,
+}
+
+
+def _documented(entries: Mapping[str, Any]) -> Rows:
+    return [(name, _first_line(entry)) for name, entry in entries.items()]
+
+
+def _described(entries: Mapping[str, Any]) -> Rows:
+    return [(name, entry.description) for name, entry in entries.items()]
+
+
+def _first_line(entry: Any) -> str:
+    return (entry.__doc__ or "").partition("\n")[0]
+
+
+def names(kinds: Iterable[str]) -> list[str]:
+    """The names of all entries of these kinds.
+
+    Example:
+        >>> names(["averagings"])
+        ['piat', 'ema', 'swa']
+    """
+    return [name for kind in kinds for name, _ in registered(kind)]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from art_ext.cli.failing import INTERRUPTED, told_in_a_line
 from art_ext.processes import Processes
+from art_ext.recipes.folder import RECIPE
 from art_ext.recipes.layers import find
 from art_ext.recipes.resolve import as_text, load_recipe
 from art_ext.recipes.run import RunResult, checked, run_recipe
@@ -25,14 +31,14 @@ def train(
         print_config: print the complete recipe and do nothing else.
         settings: fields of the recipe by section.
     """
-    try:
+    with told_in_a_line("art-ext train"):
         complete = checked(load_recipe(recipe, settings))
         if print_config:
             print(as_text(complete), end="")
             return
-        done = run_recipe(complete, output or default_output(recipe), resume=resume)
-    except (OSError, ValueError, ImportError, FloatingPointError) as error:
-        raise SystemExit(f"art-ext train: {error}") from error
+        folder = Path(output) if output else default_output(recipe)
+        with _saying_how_to_go_on(folder):
+            done = run_recipe(complete, folder, resume=resume)
     if Processes.launched().is_first:
         print(told(done))
 
@@ -57,3 +63,23 @@ def told(done: RunResult) -> str:
 def _figures(row: dict[str, float]) -> str:
     shown = {"loss": "{:.4f}", "clean": "{:.1%}", "robust": "{:.1%}"}
     return ", ".join(f"{key} {form.format(row[key])}" for key, form in shown.items() if key in row)
+
+
+@contextmanager
+def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    """A signal that ends the training is no error: its last line is the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(folder)
+        raise SystemExit(INTERRUPTED) from None
+    except SystemExit:  # SIGTERM, as the engine passes it on
+        _say(folder)
+        raise
+
+
+def _say(folder: Path) -> None:
+    if Processes.launched().is_first:
+        saved = (folder / RECIPE).is_file()  # complete: no option has to be said again
+        how = f"art-ext train {quote(str(folder / RECIPE))} --output {quote(str(folder))} --resume goes on"
+        print(how if saved else "nothing was begun yet", file=sys.stderr, flush=True)

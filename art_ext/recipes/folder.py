@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,26 @@ def claim(recipe: Recipe, folder: Path, resume: bool) -> Path:
         if not resume:
             raise FileExistsError(f"{folder} holds a run already: --resume goes on with it, or choose another folder")
         require_same(read_recipe(folder / RECIPE), recipe, folder)
-    if processes.is_first:
-        _require_alone(prepare_folder(folder))
-    processes.agree(None)  # nobody goes on before the first one has looked
+    by_the_first(lambda: _prepare_alone(folder))
     return folder
 
 
-def _require_alone(folder: Path) -> None:
+def by_the_first(work: Callable[[], None]) -> None:
+    """Let the first process do something; where it fails, all fail with its message, none waits for it."""
+    processes, failed = Processes.launched(), None
+    if processes.is_first:
+        try:
+            work()
+        except OSError as error:
+            failed = error
+    failed = processes.agree(failed)
+    if failed is not None:
+        raise failed
+
+
+def _prepare_alone(folder: Path) -> None:
     """Training locks the folder, but only after the images are read and the recipe is written."""
+    prepare_folder(folder)
     try:
         with only_run_in(folder):
             return
@@ -80,7 +92,11 @@ def require_same(saved: Recipe, recipe: Recipe, folder: Path) -> None:
 
 
 def record(recipe: Recipe, folder: Path, command: Sequence[str] | None) -> None:
-    """Write what is about to be done: ``recipe.yaml`` and ``environment.json``; it is not finished any more."""
+    """Write what is about to be done: ``recipe.yaml`` and ``environment.json``; it is not finished any more.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     here = describe_environment(recipe.trainer.seed, command)
     path = folder / ENVIRONMENT
     if path.is_file():  # a run that goes on: the first environment stays, the others follow

@@ -11,6 +11,8 @@ from art.estimators.classification import PyTorchClassifier
 from art_ext.data import Labels
 from art_ext.engine.loop import checkpoint_of
 from art_ext.evaluation import RobustnessReport, evaluate
+from art_ext.evaluation.suites import ATTACKS, SUITES
+from art_ext.naming import lookup
 from art_ext.recipes.build import make_classifier, make_threat
 from art_ext.recipes.folder import RECIPE
 from art_ext.recipes.images import Data, make_data
@@ -39,6 +41,19 @@ def which_of(recipe: Recipe) -> str:
     """The weights to judge: as the recipe says, else the best where there are held-out images to choose by."""
     held_out = recipe.data.validation_split or recipe.data.options.get("held_out")
     return recipe.evaluation.which or ("best" if held_out else "last")
+
+
+def check_suite(recipe: Recipe) -> None:
+    """Refuse names that are no suite and no attack.
+
+    Raises:
+        ValueError: an unknown name (the nearest one is proposed), or an empty list.
+    """
+    suite = recipe.evaluation.suite
+    if not suite:
+        raise ValueError("evaluation.suite must name at least one attack; got none")
+    for name in [suite] if isinstance(suite, str) else suite:
+        lookup({**SUITES, **ATTACKS}, name, what="suite or attack")
 
 
 def judge(

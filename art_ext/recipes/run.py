@@ -14,8 +14,9 @@ from art_ext.engine.history import History
 from art_ext.processes import Processes
 from art_ext.recipes.build import fit, make_averaging, make_classifier, make_threat, make_trainer
 from art_ext.recipes.defaults import complete
-from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, claim, record, require_same, write_json
+from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, by_the_first, claim, record, require_same, write_json
 from art_ext.recipes.images import Data, check_data, make_data
+from art_ext.recipes.judging import check_suite
 from art_ext.recipes.optimizers import check_schedule
 from art_ext.recipes.sections import Recipe
 
@@ -74,18 +75,16 @@ def run_recipe(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     recipe = checked(recipe)
-    processes = Processes.launched()
     folder = claim(recipe, Path(folder), resume)
     data = make_data(recipe.data, seed=recipe.trainer.seed)
     classifier = make_classifier(recipe, data)
     trainer = make_trainer(recipe, classifier, folder=folder)
-    if processes.is_first:
-        record(recipe, folder, command)
+    by_the_first(lambda: record(recipe, folder, command))
     with suppress(FileNotFoundError):  # it may have been killed before its first checkpoint
         if resume:
             trainer.resume(folder)
     fit(recipe, trainer, data)
-    if processes.is_first:
+    if Processes.launched().is_first:
         write_json(folder / RESULT, summary(trainer.history))
     return RunResult(folder, recipe, classifier, data, trainer.history)
 
@@ -99,6 +98,7 @@ def checked(recipe: Recipe) -> Recipe:
     make_threat(recipe)
     check_data(recipe.data)
     make_averaging(recipe.trainer)
+    check_suite(recipe)
     check_schedule(recipe.optimizer, recipe.schedule, epochs=recipe.trainer.nb_epochs)
     return complete(recipe)
 
