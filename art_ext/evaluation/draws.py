@@ -4,46 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from art_ext.bpda import parts
+from art_ext.nn.randomness import FiniteRandomness, choose, choosing, outcomes_of, release
+
+__all__ = ["MOST_OUTCOMES", "FiniteRandomness", "choosing", "enumerating", "independent", "outcomes_of"]
 
 MOST_OUTCOMES = 64  # of all parts together that are listed, our decision: beyond, draws are cheaper
 _COPIES, _EXAMPLES = 16, 4
 _INDEPENDENT = 0.5  # variance within a pass over that between passes, from which on draws count as independent
-
-
-@runtime_checkable
-class FiniteRandomness(Protocol):
-    """A part of a defense whose random choices can be listed: ``outcomes`` of them, all equally likely.
-
-    An evaluation then averages gradients over all of them and judges by all of them, instead of by draws.
-
-    Example:
-        >>> class Flipping(nn.Module):
-        ...     outcomes, chosen = 2, None
-        ...     def choose(self, outcome):
-        ...         self.chosen = outcome
-        ...     def forward(self, x):
-        ...         flips = torch.rand(()) < 0.5 if self.chosen is None else self.chosen
-        ...         return x.flip(-1) if flips else x
-        >>> isinstance(Flipping(), FiniteRandomness)
-        True
-    """
-
-    outcomes: int
-
-    def choose(self, outcome: int | None) -> None:
-        """Make this choice, in [0, outcomes), in all passes from now on; None: at random again."""
-
-
-def outcomes_of(model: nn.Module) -> int:
-    """How many outcomes the finite randomness of all parts has together; 1 without any."""
-    return prod(part.outcomes for part in _finite(model))
 
 
 @contextmanager
@@ -70,27 +41,17 @@ def enumerating(model: nn.Module) -> Iterator[None]:
     def before(module: nn.Module, _: object) -> None:
         nonlocal passes
         if torch.is_grad_enabled():
-            _choose(module, passes)
+            choose(module, passes)
             passes += 1
         else:
-            _release(module)
+            release(module)
 
     handle = model.register_forward_pre_hook(before)
     try:
         yield
     finally:
         handle.remove()
-        _release(model)
-
-
-@contextmanager
-def choosing(model: nn.Module, outcome: int) -> Iterator[None]:
-    """All passes inside the block take one outcome."""
-    _choose(model, outcome)
-    try:
-        yield
-    finally:
-        _release(model)
+        release(model)
 
 
 @torch.no_grad()
@@ -112,19 +73,3 @@ def independent(model: nn.Module, x: Tensor, *, rows: int = 64) -> bool:
     within = model(few.repeat(copies, *[1] * (few.ndim - 1))).unflatten(0, (copies, len(few))).var(0).mean()
     between = torch.stack([model(few) for _ in range(copies)]).var(0).mean()
     return bool(within > _INDEPENDENT * between)
-
-
-def _finite(model: nn.Module) -> list[FiniteRandomness]:
-    return [part for part in parts(model) if isinstance(part, FiniteRandomness)]
-
-
-def _release(model: nn.Module) -> None:
-    for part in _finite(model):
-        part.choose(None)
-
-
-def _choose(model: nn.Module, number: int) -> None:
-    """The outcome with this number, counted with the first part as the lowest digit."""
-    for part in _finite(model):
-        number, outcome = divmod(number, part.outcomes)
-        part.choose(outcome)
