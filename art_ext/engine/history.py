@@ -17,7 +17,8 @@ class History:
     """One row of figures per epoch, in ``path`` as a JSON line when there is one.
 
     Columns: ``epoch`` (from 1), ``lr``, ``loss``, ``train_robust`` (accuracy on the adversarial training batches),
-    ``seconds``, ``images_per_second``, with a validation set ``clean`` and ``robust``, and the averaging's own.
+    ``seconds``, ``images_per_second``, with a validation set ``clean`` and ``robust``, and those of the loss and of the
+    averaging.
     Accuracies are shares in [0, 1].
 
     Example:

@@ -137,7 +137,7 @@ class Run:
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.net):
                 out = task.loss.compute(self.net, x_part, x_adv, y_part, progress=progress)
                 self.accelerator.backward(out.value * part.weight)
-            meter.add(out.value, out.logits_adv, y_part, part.weight)
+            meter.add(out.value, out.logits_adv, y_part, part.weight, out.figures)
         if self.options.grad_clip is not None:
             self.accelerator.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
         task.optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -47,13 +48,23 @@ class Meter:
         self.epoch, self.bar, self.lr, self.processes = epoch, bar, lr, processes
         self._losses = torch.zeros(batches, device=device)
         self._hits = torch.zeros((), device=device, dtype=torch.int64)
+        self._figures: dict[str, Tensor] = {}
         self.batch = self.images = 0
         self._began = self._looked = monotonic()
 
     @torch.no_grad()
-    def add(self, loss: Tensor, logits_adv: Tensor, y: Tensor, weight: float = 1.0) -> None:
+    def add(
+        self,
+        loss: Tensor,
+        logits_adv: Tensor,
+        y: Tensor,
+        weight: float = 1.0,
+        figures: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Count some rows of the batch under way, whose mean loss has this weight in that of the batch."""
         self._losses[self.batch] += loss.detach() * weight
+        for name, value in (figures or {}).items():
+            self._figures[name] = self._figures.get(name, torch.zeros_like(value)) + value.detach() * weight
         if weight:
             self._hits += (logits_adv.argmax(1) == y).sum()
 
@@ -70,14 +81,16 @@ class Meter:
         Raises:
             NonFiniteLossError: a loss was NaN or infinite; says at which epoch, batch and learning rate.
         """
-        return self._figures(self._losses, int(self._hits) * self.processes.count)
+        return self._row(self._losses, int(self._hits) * self.processes.count)
 
     def total(self) -> dict[str, float]:
         """The figures so far, of all processes; raises as `look`."""
         losses = self.processes.sum(self._losses.clone()) / self.processes.count
-        return self._figures(losses, int(self.processes.sum(self._hits.clone())))
+        row = self._row(losses, int(self.processes.sum(self._hits.clone())))
+        sums = {name: self.processes.sum(value.clone()) for name, value in self._figures.items()}
+        return row | {name: float(value) / self.processes.count / max(1, self.batch) for name, value in sums.items()}
 
-    def _figures(self, losses: Tensor, hits: int) -> dict[str, float]:
+    def _row(self, losses: Tensor, hits: int) -> dict[str, float]:
         values = losses[: self.batch].tolist()
         for batch, loss in enumerate(values, 1):
             if not math.isfinite(loss):
@@ -98,6 +111,7 @@ class Meter:
         return {
             "losses": self.processes.sum(self._losses.clone()),
             "hits": self.processes.sum(self._hits.clone()),
+            "figures": {name: self.processes.sum(value.clone()) for name, value in self._figures.items()},
             "batch": self.batch,
             "images": self.images,
             "seconds": monotonic() - self._began,
@@ -109,5 +123,8 @@ class Meter:
         if self.processes.is_first:
             self._losses.copy_(state["losses"])
             self._hits.copy_(state["hits"])
+        # an older checkpoint has none; the other processes begin at zero, with the same names
+        for name, value in state.get("figures", {}).items():
+            self._figures[name] = value.to(self._hits.device) * self.processes.is_first
         self.batch, self.images, self.lr = state["batch"], state["images"], state["lr"]
         self._began -= state["seconds"]

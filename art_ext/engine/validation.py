@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import pgd
+from art_ext.isolation import seeded
 from art_ext.model import evaluating
 from art_ext.processes import ALONE, Processes
 from art_ext.threat import ThreatModel
@@ -23,7 +24,7 @@ class Validation:
         threat: as in training.
         steps: of PGD, with step size 2.5 · ε / steps.
         batch_size: of the forward passes.
-        seed: of the random starts.
+        seed: of the random starts, and of what a randomised network draws.
         processes: who shares the work, batch by batch.
     """
 
@@ -41,7 +42,8 @@ class Validation:
         batches = list(zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True))
         with evaluating(model):
             for number in range(self.processes.rank, len(batches), self.processes.count):
-                counts += torch.tensor(self._counts(model, *batches[number], self.seed + number))
+                with seeded(self.seed + number):  # the draws of a batch, too, do not depend on who judges it
+                    counts += torch.tensor(self._counts(model, *batches[number], self.seed + number))
         clean, robust = self.processes.sum(counts.to(self.x.device)).tolist()
         return clean / len(self.y), robust / len(self.y)
 

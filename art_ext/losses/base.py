@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -13,10 +14,14 @@ from art_ext.naming import lookup
 
 
 class LossOutput(NamedTuple):
-    """The loss, a scalar, and the training-mode logits on the adversarial inputs (N, C) it was made of."""
+    """The loss, a scalar, and the training-mode logits on the adversarial inputs (N, C) it was made of.
+
+    ``figures``: parts of the loss, scalars by name; the history shows their means over an epoch.
+    """
 
     value: Tensor
     logits_adv: Tensor
+    figures: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
