@@ -47,6 +47,9 @@ class _ArtStep(nn.Module):
     def __init__(self, preprocessor: Preprocessor) -> None:
         super().__init__()
         self.preprocessor = preprocessor  # itself an nn.Module in some ART classes, a plain object in others
+        module = getattr(preprocessor, "module", None)
+        if isinstance(module, nn.Module):  # what it works with; its tensors go to the network's device
+            self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
         applies = self.preprocessor.apply_fit if self.training else self.preprocessor.apply_predict

@@ -27,7 +27,7 @@ FLOORS = (
     {"model", "validation"},
     {"attacks"},
     {"engine", "evaluation"},
-    {"trainers", "adapters"},
+    {"preprocessors", "trainers", "adapters"},
     {"recipes"},
     {"comparison"},
     {"cli"},

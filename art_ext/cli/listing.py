@@ -104,6 +104,12 @@ def _augmentations() -> Rows:
     return _documented(AUGMENTATIONS)
 
 
+def _preprocessors() -> Rows:
+    from art_ext.preprocessors import PREPROCESSORS
+
+    return [(name, f"{cls.__name__}: {cls.description} — {cls.paper}") for name, cls in PREPROCESSORS.items()]
+
+
 def _optimizers() -> Rows:
     from art_ext.recipes.optimizers import OPTIMIZERS
 
@@ -144,7 +150,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "attacks": _attacks,
     "suites": _suites,
     "trainers": _classes_of("art_ext.trainers"),
-    "preprocessors": _classes_of("art_ext.preprocessors"),
+    "preprocessors": _preprocessors,
     "optimizers": _optimizers,
     "schedules": _schedules,
     "augmentations": _augmentations,

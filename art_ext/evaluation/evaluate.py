@@ -14,6 +14,8 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.bpda import declared
+from art_ext.evaluation.adaptive import default_suite
+from art_ext.evaluation.adaptive.randomness import Averaged
 from art_ext.evaluation.bench import (
     JUDGING_DRAWS,
     Bench,
@@ -52,7 +54,7 @@ def evaluate(
     y: Labels,
     *,
     threat: ThreatModel,
-    suite: str | Sequence[Any] = "fast",
+    suite: str | Sequence[Any] | None = None,
     eot: int | str = "auto",
     batch_size: int = 128,
     seed: int = 0,
@@ -92,10 +94,13 @@ def evaluate(
         x: inputs (N, C, H, W) or (N, D), float32 within ``threat.clip``; float64 is converted; not modified.
         y: integer labels (N,) or one-hot (N, classes).
         threat: norm, ε (finite; one number or one per example) and valid range.
-        suite: ``"fast"`` (seconds to minutes), ``"standard"`` (AutoAttack's parts, native), ``"autoattack"`` (the
-            genuine one; extra ``autoattack``), ``"randomized"``, ``"exhaustive"``, the name of one attack
-            (``"apgd-t"``), or a list of names, native attacks, ART `EvasionAttack`s and (label, attack) pairs. ART
-            attacks run once over all examples with their own ε and batch size.
+        suite: None for ``"fast"`` and what the defenses inside have to face: the adaptive suites of ours
+            (`art_ext.preprocessors`, `art_ext.nn.soft_vote.SoftVote`) and of any module or preprocessor with a method
+            ``adaptive_suite(threat)``. Else exactly what is given: ``"fast"`` (seconds to minutes), ``"standard"``
+            (AutoAttack's parts, native), ``"autoattack"`` (the genuine one; extra ``autoattack``), ``"randomized"``,
+            ``"exhaustive"``, the name of one attack (``"apgd-t"``), or a list of names, native attacks, ART
+            `EvasionAttack`s and (label, attack) pairs. ART attacks run once over all examples with their own ε and
+            batch size.
         eot: draws whose gradients native attacks average; ``"auto"``: 20 where two passes over a batch disagree
             (randomised output), or all outcomes that can be listed, else 1. ART attacks do not average.
         batch_size: examples per pass, of native attacks and of the judge.
@@ -137,6 +142,9 @@ def evaluate(
     bench = Bench.of(prepare(classifier, x, y, threat), threat, batch_size, seed)
     bench = bench.take(bench.rows[:n_examples])
     model = bench.model
+    told, suite = (
+        default_suite(model, threat) if suite is None else (suite if isinstance(suite, str) else "custom", suite)
+    )
     attacks = build_suite(suite, Setting(bench.classifier, bench.threat, batch_size, seed))
     processes = Processes.launched()
     with evaluating(model), frozen(model), keeping_gradients(model):
@@ -159,7 +167,7 @@ def evaluate(
         trials = run_all(attacks, fast, attacked, session, cascade=cascade)
         signs: tuple[Indicator, ...] = ()
         if indicators or escalate:
-            averaged = not randomised or (bench.eot >= needed and set(RANDOMIZED) <= set(attacks))
+            averaged = not randomised or (bench.eot >= needed and set(RANDOMIZED) <= _covered(attacks))
             single = frozenset() if cascade else frozenset(k for k, a in attacks.items() if getattr(a, "steps", 0) == 1)
             signs = processes.agree(_signs(fast, clean, attacked, single, trials, randomised, averaged))
         if escalate:
@@ -174,7 +182,7 @@ def evaluate(
         survival=survival if randomised else None,
         attacks={label: result_of(trial, bench) for label, trial in trials.items()},
         threat=bench.threat,
-        suite=suite if isinstance(suite, str) else "custom",
+        suite=told,
         seed=int(seed),
         eot=bench.eot,
         randomised=randomised,
@@ -194,6 +202,11 @@ def _draws(bench: Bench) -> tuple[int, int, int]:
     if outcomes > 1:
         return outcomes, outcomes, outcomes
     return (1, JUDGING_DRAWS, RANDOMISED_EOT) if is_random(bench) else (1, 1, 1)
+
+
+def _covered(attacks: dict[str, Attack]) -> set[str]:
+    """Labels of the attacks, and the names of those that others are averages of."""
+    return set(attacks) | {attack.attack.name for attack in attacks.values() if isinstance(attack, Averaged)}
 
 
 def _identity(bench: Bench, attacks: dict[str, Attack], sources: Sequence[nn.Module], clean: Tensor) -> dict[str, Any]:
