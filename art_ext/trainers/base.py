@@ -18,6 +18,7 @@ from art_ext.engine.checkpoint import load_weights
 from art_ext.engine.checkpoints import Checkpoints, Saved
 from art_ext.engine.loop import InnerAttack, checkpoint_of
 from art_ext.engine.validation import Validation
+from art_ext.isolation import keeping_random
 from art_ext.losses import Loss
 from art_ext.model import DefendedModel, require_pytorch_classifier
 from art_ext.naming import described
@@ -281,7 +282,8 @@ class EngineTrainer(Trainer):
             clip=self.threat.clip,
         )
         if trial:
-            check_model_output(self.model, checked[0][:8], num_classes=self._classifier.nb_classes, stacklevel=4)
+            with keeping_random():  # the model may draw some
+                check_model_output(self.model, checked[0][:8], num_classes=self._classifier.nb_classes, stacklevel=4)
         return checked
 
     def _split(

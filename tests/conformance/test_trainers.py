@@ -4,6 +4,9 @@ import copy
 import inspect
 import random
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,27 +21,53 @@ from torch.utils.data import DataLoader, TensorDataset
 import art_ext.trainers
 from art_ext.engine import History
 from art_ext.threat import ThreatModel
-from art_ext.trainers import PIATTrainer, RobustTrainer
+from art_ext.trainers import INNTrainer, NoisyTrainer, PIATTrainer, RobustTrainer
 
 STEPS, EPOCHS, BATCH = 2, 3, 4
 BATCHES = 4  # in an epoch: 17 images, and the last one is left out
-OPTIONS = {"threat": ThreatModel("linf", 8 / 255), "steps": STEPS, "progress": False, "precision": "fp32"}
+OPTIONS = {"threat": ThreatModel("linf", 8 / 255), "progress": False, "precision": "fp32"}
 
-TRAINERS = {  # name -> from a classifier and options
-    "RobustTrainer": RobustTrainer,
-    "PIATTrainer": PIATTrainer,
+
+@dataclass(frozen=True)
+class Kind:
+    """A trainer, made of a classifier and options, and what sets it apart from others.
+
+    attacks: forwards of its inner attack for each batch; in_place: it trains the classifier it was given, else a copy;
+    appended: examples that it adds to each batch; random: what it returns answers at random; images: only those.
+    """
+
+    make: Callable
+    attacks: int = 0
+    in_place: bool = True
+    appended: int = 0
+    random: bool = False
+    images: bool = False
+
+
+TRAINERS = {
+    "RobustTrainer": Kind(partial(RobustTrainer, steps=STEPS), attacks=STEPS),
+    "PIATTrainer": Kind(partial(PIATTrainer, steps=STEPS), attacks=STEPS),
+    "NoisyTrainer": Kind(partial(NoisyTrainer, anneal=None)),
+    "INNTrainer": Kind(partial(INNTrainer, snapshots=1), in_place=False, appended=2, random=True, images=True),
 }
 
 
 def test_every_trainer_is_listed():
-    public = {name for name in art_ext.trainers.__all__ if issubclass(getattr(art_ext.trainers, name), Trainer)}
-    assert public == set(TRAINERS)
+    public = {name: getattr(art_ext.trainers, name) for name in art_ext.trainers.__all__}
+    assert {name for name, what in public.items() if isinstance(what, type) and issubclass(what, Trainer)} == set(
+        TRAINERS
+    )
 
 
 @pytest.fixture(params=TRAINERS.values(), ids=TRAINERS)
-def build(request):
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def build(kind):
     """Makes the trainer under test, quiet and in float32."""
-    return lambda classifier, **options: request.param(classifier, **(OPTIONS | options))
+    return lambda classifier, **options: kind.make(classifier, **(OPTIONS | options))
 
 
 @pytest.fixture
@@ -64,6 +93,11 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
+def trained(trainer) -> nn.Module:
+    """The network that the trainer changes."""
+    return trainer.model.network
+
+
 def assert_same(state, expected):
     assert state.keys() == expected.keys()
     for name, value in state.items():
@@ -77,13 +111,27 @@ def moved(net, before) -> float:
 # ---- ART's interface ------------------------------------------------------------------------------------------------
 
 
-def test_is_a_trainer_of_the_classifier_it_was_given(build, trainable, conv_model):
+def test_is_a_trainer_of_the_classifier_it_was_given(kind, build, trainable, conv_model):
     classifier = trainable(conv_model)
     trainer = build(classifier)
     assert isinstance(trainer, Trainer)
-    assert trainer.get_classifier() is classifier
     assert trainer.classifier is classifier
+    assert (trainer.get_classifier() is classifier) is kind.in_place
+    assert (trained(trainer) is conv_model) is kind.in_place
+    assert (trainer.optimizer is classifier.optimizer) is kind.in_place
     assert classifier.model is conv_model
+
+
+def test_a_classifier_that_is_not_trained_in_place_stays_as_it_is(kind, fit, trainable, conv_model):
+    if kind.in_place:
+        pytest.skip("trains in place")
+    before, classifier = weights(conv_model), trainable(conv_model)
+    state = copy.deepcopy(classifier.optimizer.state_dict())
+    trainer = fit(conv_model, classifier=classifier)
+    assert_same(weights(conv_model), before)
+    assert classifier.optimizer.state_dict() == state
+    assert trainer.get_classifier().nb_classes == classifier.nb_classes
+    assert not any(m.training for m in (*conv_model.modules(), *trainer.get_classifier().model.modules()))
 
 
 def test_takes_what_art_s_trainers_take_in_their_order(build, trainable, conv_model):
@@ -99,11 +147,14 @@ def test_takes_what_art_s_trainers_take_in_their_order(build, trainable, conv_mo
 
 
 def test_trains_returns_none_and_predicts(build, trainable, conv_model, data):
-    before, trainer = weights(conv_model), build(trainable(conv_model))
+    trainer = build(trainable(conv_model))
+    before = weights(trained(trainer))
     assert trainer.fit(*data, batch_size=BATCH, nb_epochs=EPOCHS) is None
-    assert moved(conv_model, before) > 0.01
+    assert moved(trained(trainer), before) > 0.01
     assert len(trainer.history) == EPOCHS
+    torch.manual_seed(0)
     predictions = trainer.predict(data[0])
+    torch.manual_seed(0)
     np.testing.assert_array_equal(predictions, trainer.get_classifier().predict(data[0]))
     assert predictions.shape == (17, 4)
 
@@ -117,10 +168,9 @@ LABELS = {
 
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 def test_labels_of_any_form_are_the_same_training(fit, build, trainable, conv_model, data, labels):
-    other = copy.deepcopy(conv_model)
-    fit(conv_model)
-    build(trainable(other)).fit(data[0], labels(data[1]), batch_size=BATCH, nb_epochs=EPOCHS)
-    assert_same(weights(other), weights(conv_model))
+    other = build(trainable(copy.deepcopy(conv_model)))
+    other.fit(data[0], labels(data[1]), batch_size=BATCH, nb_epochs=EPOCHS)
+    assert_same(weights(trained(other)), weights(trained(fit(conv_model))))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -153,17 +203,19 @@ GENERATORS = {
 
 @pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
 def test_generators(build, trainable, conv_model, data, make):
-    before, classifier, steps = weights(conv_model), trainable(conv_model), []
-    classifier.optimizer.register_step_post_hook(lambda *_: steps.append(1))
-    trainer = build(classifier)
+    trainer, steps = build(trainable(conv_model)), []
+    before = weights(trained(trainer))
+    trainer.optimizer.register_step_post_hook(lambda *_: steps.append(1))
     assert trainer.fit_generator(make(*data), nb_epochs=EPOCHS) is None
     assert len(steps) == EPOCHS * BATCHES
     assert len(trainer.history) == EPOCHS
-    assert moved(conv_model, before) > 0.01
-    assert not any(m.training for m in conv_model.modules())
+    assert moved(trained(trainer), before) > 0.01
+    assert not any(m.training for m in trained(trainer).modules())
 
 
-def test_learns_something_easy(build, trainable, points, mlp_model):
+def test_learns_something_easy(kind, build, trainable, points, mlp_model):
+    if kind.images:
+        pytest.skip("takes images only")
     x, y = (t.numpy() for t in points)
     trainer = build(trainable(mlp_model, (2,), 2, clip_values=None), threat=ThreatModel("l2", 0.05, clip=None))
     trainer.fit(x, y, nb_epochs=40, batch_size=16)
@@ -210,33 +262,34 @@ class Watch:
             self.forwards.append((*training, *wanted, len(out)))
 
 
-def test_attacks_in_eval_mode_and_on_the_input_only(fit, conv_model):
-    watch = Watch(conv_model)
-    fit(conv_model)
+def test_attacks_in_eval_mode_and_on_the_input_only(kind, build, trainable, conv_model, data):
+    trainer = build(trainable(conv_model))
+    watch = Watch(trained(trainer))
+    trainer.fit(*data, batch_size=BATCH, nb_epochs=EPOCHS)
     attacks = [forward for forward in watch.forwards if not forward[0]]
     losses = [forward for forward in watch.forwards if forward[0]]
-    assert attacks == [(False, False, BATCH)] * STEPS * EPOCHS * BATCHES
+    assert attacks == [(False, False, BATCH)] * kind.attacks * EPOCHS * BATCHES
     assert {(training, wanted) for training, wanted, _ in losses} == {(True, True)}
-    assert sum(n for *_, n in losses) in (EPOCHS * BATCHES * BATCH, 2 * EPOCHS * BATCHES * BATCH)
+    batch = BATCH + kind.appended
+    assert sum(n for *_, n in losses) in (EPOCHS * BATCHES * batch, 2 * EPOCHS * BATCHES * batch)
     assert len(watch.weight_gradients) == EPOCHS * BATCHES
 
 
 def test_batchnorm_statistics_move_and_the_network_is_left_in_eval_mode(fit, conv_model):
-    norm = conv_model[1]
-    before = weights(norm)
-    fit(conv_model.train())
-    assert (norm.running_mean - before["running_mean"]).abs().max() > 1e-3
-    assert (norm.running_var - before["running_var"]).abs().max() > 1e-3
-    assert not any(m.training for m in conv_model.modules())
+    before = weights(conv_model[1])
+    net = trained(fit(conv_model.train()))
+    assert (net[1].running_mean - before["running_mean"]).abs().max() > 1e-3
+    assert (net[1].running_var - before["running_var"]).abs().max() > 1e-3
+    assert not any(m.training for m in net.modules())
 
 
 def test_no_gradient_is_left_and_frozen_weights_stay_frozen(fit, conv_model):
     conv_model[0].weight.requires_grad_(False)
     before = conv_model[0].weight.clone()
-    fit(conv_model)
-    assert torch.equal(conv_model[0].weight, before)
-    assert [p.requires_grad for p in conv_model.parameters()] == [False] + [True] * 5
-    assert all(p.grad is None for p in conv_model.parameters())
+    net = trained(fit(conv_model))
+    assert torch.equal(net[0].weight, before)
+    assert [p.requires_grad for p in net.parameters()] == [False] + [True] * 5
+    assert all(p.grad is None for p in net.parameters())
 
 
 FAILS = {"attack": False, "loss": True}
@@ -244,29 +297,32 @@ FAILS = {"attack": False, "loss": True}
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "interruption"])
 @pytest.mark.parametrize("training", FAILS.values(), ids=FAILS)
-def test_an_exception_leaves_everything_in_order(fit, conv_model, training, error):
+def test_an_exception_leaves_everything_in_order(kind, build, trainable, conv_model, data, training, error):
+    if not training and not kind.attacks:
+        pytest.skip("has no inner attack")
     conv_model[0].weight.requires_grad_(False)
-    state, runs = torch.get_rng_state(), []
+    trainer, state, runs = build(trainable(conv_model)), torch.get_rng_state(), []
+    net = trained(trainer)
 
     def fail(net, args, out):
         runs.append(net.training)
         if len(runs) > 7 and net.training is training and torch.is_grad_enabled():
             raise error
 
-    conv_model.register_forward_hook(fail)
+    net.register_forward_hook(fail)
     with pytest.raises(type(error)):
-        fit(conv_model)
+        trainer.fit(*data, batch_size=BATCH, nb_epochs=EPOCHS)
     assert len(runs) > 7
-    assert not any(m.training for m in conv_model.modules())
-    assert [p.requires_grad for p in conv_model.parameters()] == [False] + [True] * 5
-    assert all(p.grad is None for p in conv_model.parameters())
+    assert not any(m.training for m in net.modules())
+    assert [p.requires_grad for p in net.parameters()] == [False] + [True] * 5
+    assert all(p.grad is None for p in net.parameters())
     assert torch.equal(torch.get_rng_state(), state)
-    assert conv_model[0].weight.is_contiguous()
+    assert net[0].weight.is_contiguous()
 
 
 def test_the_optimizer_takes_one_step_for_each_batch(fit, trainable, conv_model):
-    adam = torch.optim.Adam(conv_model.parameters(), lr=1e-3)
-    fit(conv_model, classifier=trainable(conv_model, optimizer=adam))
+    given = torch.optim.Adam(conv_model.parameters(), lr=1e-3)
+    adam = fit(conv_model, classifier=trainable(conv_model, optimizer=given)).optimizer
     assert {int(state["step"]) for state in adam.state.values()} == {EPOCHS * BATCHES}
     assert len(adam.state) == len(list(conv_model.parameters()))
 
@@ -289,14 +345,14 @@ SCHEDULES = {  # scheduler of an optimizer, unit -> learning rate of each batch,
 
 
 @pytest.mark.parametrize("make, unit, expected", SCHEDULES.values(), ids=SCHEDULES)
-def test_schedulers_step_per_declared_unit(fit, trainable, conv_model, data, make, unit, expected):
-    classifier, rates = trainable(conv_model), []
-    optimizer = classifier.optimizer
+def test_schedulers_step_per_declared_unit(build, trainable, conv_model, data, make, unit, expected):
+    trainer, rates = build(trainable(conv_model)), []
+    optimizer = trainer.optimizer
     optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
     arguments = {"scheduler": make(optimizer), "scheduler_step": unit, "validation_data": data}
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # PyTorch's about the order of steps, above all
-        trainer = fit(conv_model, classifier=classifier, arguments=arguments)
+        trainer.fit(*data, batch_size=BATCH, nb_epochs=EPOCHS, **arguments)
     assert rates == pytest.approx([0.1 * rate for rate in expected])
     assert trainer.history.column("lr") == rates[::BATCHES]
 
@@ -342,39 +398,37 @@ class Squared(PreprocessorPyTorch):
 
 
 @pytest.mark.parametrize("make", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_any_classifier(fit, trainable, conv_model, data, make):
-    classifier = make(trainable, conv_model)
-    before = weights(classifier.model)
-    trainer = fit(None, classifier=classifier)
-    assert moved(classifier.model, before) > 1e-3
+def test_any_classifier(build, trainable, conv_model, data, make):
+    trainer = build(make(trainable, conv_model))
+    before = weights(trained(trainer))
+    trainer.fit(*data, batch_size=BATCH, nb_epochs=EPOCHS)
+    assert moved(trained(trainer), before) > 1e-3
     assert np.isfinite(trainer.predict(data[0])).all()
 
 
 def test_a_compiler_that_works(fit, conv_model, monkeypatch):
     """Graphs are captured as for any backend; PyTorch's slow code generator is left out."""
-    other, compile_, graphs = copy.deepcopy(conv_model), torch.compile, []
+    other, compile_, graphs = fit(copy.deepcopy(conv_model)), torch.compile, []
 
     def captured(graph, inputs):
         graphs.append(graph)
         return graph
 
-    fit(other)
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_(model, dynamic=dynamic, backend=captured))
-    fit(conv_model, compile=True)
+    trainer = fit(conv_model, compile=True)
     assert graphs
-    assert_same(weights(conv_model), weights(other))
+    assert_same(weights(trained(trainer)), weights(trained(other)))
 
 
 def test_a_compiler_that_fails_is_told_of_and_done_without(fit, conv_model, monkeypatch):
     def fail(x):
         raise RuntimeError("no C++ compiler")
 
-    other = copy.deepcopy(conv_model)
-    fit(other)
+    other = fit(copy.deepcopy(conv_model))
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: fail)
     with pytest.warns(UserWarning, match="torch.compile failed, going on without it: RuntimeError: no C"):
-        fit(conv_model, compile=True)
-    assert_same(weights(conv_model), weights(other))
+        trainer = fit(conv_model, compile=True)
+    assert_same(weights(trained(trainer)), weights(trained(other)))
 
 
 # ---- randomness, output, files --------------------------------------------------------------------------------------
@@ -387,8 +441,8 @@ def test_the_same_seed_gives_the_same_bits(fit, conv_model):
         other = copy.deepcopy(net)
         torch.manual_seed(len(states))  # the process's own seeds have no say
         np.random.seed(len(states))  # noqa: NPY002
-        fit(other, seed=seed, augment="crop-flip", arguments={"validation_split": 0.25})
-        states.append(weights(other))
+        trainer = fit(other, seed=seed, augment="crop-flip", arguments={"validation_split": 0.25})
+        states.append(weights(trained(trainer)))
     assert_same(states[0], states[1])
     assert max((states[0][name] - states[2][name]).abs().max() for name in states[0]) > 1e-3
 
@@ -414,14 +468,10 @@ def test_a_plain_fit_prints_warns_and_writes_nothing(fit, conv_model, tmp_path, 
 def test_writes_into_the_folder_it_is_given(fit, conv_model, tmp_path, monkeypatch):
     monkeypatch.setattr(History, "plot", lambda self, path: path.write_bytes(b"picture"))
     trainer = fit(conv_model, checkpoint_dir=tmp_path / "run", arguments={"validation_split": 0.25})
-    names = {"last.safetensors", "best.safetensors", "history.jsonl", "curves.png"}
-    assert {p.name for p in (tmp_path / "run").iterdir()} == names
-    assert_same(trainer.best, _restored(trainer, conv_model))
-
-
-def _restored(trainer, net):
+    names = {"last.safetensors", "best.safetensors", "history.jsonl", "curves.png", "checkpoints"}
+    assert names <= {p.name for p in (tmp_path / "run").iterdir()} <= names | {".lock", "snapshots"}
     trainer.restore("best")
-    return weights(net)
+    assert_same(trainer.best, weights(trained(trainer)))
 
 
 def test_in_bf16_the_weights_stay_float32(fit, conv_model, data):
@@ -429,6 +479,6 @@ def test_in_bf16_the_weights_stay_float32(fit, conv_model, data):
     conv_model[0].register_forward_hook(lambda module, args, out: dtypes.add(out.dtype) if module.training else None)
     trainer = fit(conv_model, precision="bf16")
     assert dtypes == {torch.bfloat16}
-    assert {v.dtype for v in conv_model.state_dict().values() if v.is_floating_point()} == {torch.float32}
+    assert {v.dtype for v in trained(trainer).state_dict().values() if v.is_floating_point()} == {torch.float32}
     assert np.isfinite(trainer.history.column("loss")).all()
     assert trainer.predict(data[0]).dtype == np.float32

@@ -1,0 +1,52 @@
+"""The trainers by the names that recipes and the command line use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from art_ext.trainers.base import EngineTrainer
+from art_ext.trainers.inn import INNTrainer
+from art_ext.trainers.noisy import NoisyTrainer
+from art_ext.trainers.robust import RobustTrainer
+
+
+@dataclass(frozen=True)
+class TrainerInfo:
+    """A trainer that recipes know.
+
+    Args:
+        trainer: the class.
+        description: one line.
+        paper: address.
+        uses: which of the fields ``loss``, ``averaging`` and ``steps`` of a recipe have a say.
+        in_place: it trains the classifier's own network; else `EngineTrainer.get_classifier` returns another one.
+    """
+
+    trainer: type[EngineTrainer]
+    description: str
+    paper: str
+    uses: frozenset[str]
+    in_place: bool = True
+
+
+TRAINERS: dict[str, TrainerInfo] = {
+    "robust": TrainerInfo(
+        RobustTrainer,
+        "adversarial training with any loss and averaging; averaging piat is PIAT",
+        "https://arxiv.org/abs/1706.06083",
+        frozenset({"loss", "averaging", "steps"}),
+    ),
+    "noisy": TrainerInfo(
+        NoisyTrainer,
+        "noisy natural images, through a soft quantization layer where the classifier has one",
+        "https://arxiv.org/abs/1810.05665",
+        frozenset({"averaging"}),
+    ),
+    "inn": TrainerInfo(
+        INNTrainer,
+        "images under backgrounds and noise, backgrounds as classes, a vote of the last epochs",
+        "https://arxiv.org/abs/2310.05947",
+        frozenset(),
+        in_place=False,
+    ),
+}
