@@ -140,7 +140,8 @@ class Lazy(nn.Module):
 
     def __init__(self, load: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.load, self.model = load, None
+        self.load = load
+        self.model: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """What the network answers."""
@@ -153,9 +154,8 @@ class Lazy(nn.Module):
 
     def _loaded(self, device: torch.device | None) -> nn.Module:
         if self.model is None:
-            self.model = self.load().eval().requires_grad_(False)
-            if device is not None:
-                self.model.to(device)
+            model = self.load().eval().requires_grad_(False)
+            self.model = model if device is None else model.to(device)
         return self.model
 
 
