@@ -7,11 +7,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from art_ext.cli.failing import INTERRUPTED, told_in_a_line
 from art_ext.comparison import Cell, Grid, Outcome, cells_of, find_cell, is_done, load_grid, run_cells, write_tables
 from art_ext.comparison.tables import text
 from art_ext.processes import Processes
-
-INTERRUPTED = 130  # the status of a command that Ctrl-C has ended
 
 
 def compare(
@@ -29,7 +28,7 @@ def compare(
         list: print the commands that run the missing cells one by one, and do nothing else.
         progress: show progress.
     """
-    try:
+    with told_in_a_line("art-ext compare"):
         asked = load_grid(grid)
         cells = cells_of(asked)
         folder = Path(output or f"comparisons/{asked.name}")
@@ -39,14 +38,13 @@ def compare(
             print("\n".join(commands(asked, chosen, folder, command)))
             return
         write = partial(write_tables, asked, cells, folder, command=command)
-        outcome = run_cells(chosen, asked.judging, folder, progress=progress, after=write)
+        try:
+            outcome = run_cells(chosen, asked.judging, folder, progress=progress, after=write)
+        except KeyboardInterrupt:
+            print(f"\n{command} goes on from here", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
         if Processes.launched().is_first:
             print(text(write()))
-    except (OSError, ValueError, ImportError) as error:
-        raise SystemExit(f"art-ext compare: {error}") from error
-    except KeyboardInterrupt:
-        print(f"{command} goes on", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
     if Processes.launched().is_first:
         _tell(outcome, folder)
 

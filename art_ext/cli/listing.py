@@ -131,6 +131,13 @@ def _recipes() -> Rows:
     ]
 
 
+def _grids() -> Rows:
+    from art_ext.comparison import load_grid, shipped_grids
+
+    grids = [load_grid(name) for name in shipped_grids()]
+    return [(grid.name, " — ".join(filter(None, (grid.description, grid.paper)))) for grid in grids]
+
+
 def _classes_of(package: str) -> Callable[[], Rows]:
     """The public classes of a package; none where there is no such package yet."""
 
@@ -156,6 +163,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "augmentations": _augmentations,
     "data": _data,
     "recipes": _recipes,
+    "grids": _grids,
 }
 
 

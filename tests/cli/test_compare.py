@@ -84,7 +84,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     with pytest.raises(SystemExit) as stop:
         main(words())
     assert stop.value.code == 130
-    assert "art-ext compare digits.yaml --output out goes on" in capsys.readouterr().err
+    assert "art-ext compare digits.yaml --output out goes on from here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from art_ext.comparison import Grid, cells_of, is_done, run_cells
 from art_ext.comparison import running as module
 from art_ext.comparison.running import claimed, state_of
 from art_ext.engine.validation import Validation
+from art_ext.processes import Processes
 from art_ext.recipes import load_run
 
 Make = Callable[..., Grid]
@@ -141,6 +142,16 @@ def test_what_was_taken_is_tried_again_after_the_others(
         held = [tmp_path / "pgd-at_seed-0"]  # given up by its holder after the first pass
         monkeypatch.setattr(module, "_lock", lambda place: None if place in held and not held.clear() else lock(place))
     assert run_cells(cells, grid.judging, tmp_path).done == ("art_seed-0", "pgd-at_seed-0")
+
+
+def test_processes_of_one_run_need_the_name_of_a_cell(
+    make_grid: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_grid()
+    monkeypatch.setattr(module.Processes, "launched", lambda: Processes(0, 2))
+    with pytest.raises(ValueError, match="--cell"):
+        run_cells(cells_of(grid), grid.judging, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_share_a_folder(grid_file: Callable[..., Path], tmp_path: Path) -> None:
