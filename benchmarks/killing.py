@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SAVED = "goes on from there"  # said by a training that has saved where it stood
 POLL, PATIENCE = 0.0005, 600.0  # seconds between two looks at a folder; for a process to end by itself
 
 
@@ -72,15 +75,14 @@ class Life:
     kill: Kill | None = None
 
 
-def plans(seed: int, *, writes: bool) -> Iterator[Plan]:
-    """Endless: the three signals in turn, at moments between 0 and 60 % of the whole work (``after`` as a share of it).
+def plans(seed: int, kills: int, *, writes: bool) -> deque[Plan]:
+    """The three signals in turn, at moments between 0 and 40 % of the whole work (``after`` as a share of it).
 
     With ``writes`` a third of them wait for a write: files that take their place only when they are whole.
     """
     draw = random.Random(seed)
-    while True:
-        for number in SIGNALS:
-            yield Plan(number, draw.uniform(0, 0.6), writes and draw.random() < 1 / 3)
+    numbers = islice(cycle(SIGNALS), kills)
+    return deque(Plan(number, draw.uniform(0, 0.4), writes and draw.random() < 1 / 3) for number in numbers)
 
 
 def whole(kind: str, place: Path, *options: str) -> tuple[dict[str, Any], float]:
@@ -92,24 +94,24 @@ def whole(kind: str, place: Path, *options: str) -> tuple[dict[str, Any], float]
         return outcome(place), time.time() - began
 
 
-def with_kills(kind: str, place: Path, kills: Iterator[Plan], most: int, seconds: float, *options: str) -> list[Life]:
+def with_kills(kind: str, place: Path, kills: deque[Plan], seconds: float, *options: str) -> list[Life]:
     """Start a process, kill it, start it again, until the work is done.
 
     Args:
         kind: of the worker.
         place: folder of this run.
-        kills: those to come.
-        most: after so many kills it is left in peace.
+        kills: those to come; each that hit is removed, and without any a process is left in peace.
         seconds: that the whole work takes, of which ``kills`` name shares.
         options: of the worker.
     """
     lives: list[Life] = []
     while not (place / "outcome.json").exists():
-        peace = sum(life.kill is not None for life in lives) >= most
-        plan = None if peace else next(kills)
+        plan = replace(kills[0], after=kills[0].after * seconds) if kills else None
         with _start(kind, place, options) as process:
-            lives.append(_live(process, place, plan and replace(plan, after=plan.after * seconds)))
-        if lives[-1].kill is None and not (place / "outcome.json").exists():
+            lives.append(_live(process, place, plan))
+        if lives[-1].kill:
+            kills.popleft()
+        elif not (place / "outcome.json").exists():
             raise RuntimeError(f"a process that nobody killed failed: {_said(place)}")
     return lives
 
@@ -133,7 +135,7 @@ def training_costs(reference: Path, place: Path, lives: Sequence[Life]) -> list[
         trained = {position[event["batch"]]: event["time"] for event in log}
         if life.kill and life.hit:
             kept = [when for number, when in trained.items() if number < resumed]
-            since = max([life.began, *kept])
+            since = life.hit if SAVED in life.kill.said else max([life.began, *kept])
             lost = sum(number >= resumed for number in trained)
             kills.append(replace(life.kill, batches_lost=lost, seconds_lost=max(0.0, life.hit - since)))
         resumed = min(trained, default=resumed)
@@ -147,7 +149,7 @@ def evaluation_costs(lives: Sequence[Life]) -> list[Kill]:
 
 def _start(kind: str, place: Path, options: Sequence[str]) -> subprocess.Popen[str]:
     place.mkdir(parents=True, exist_ok=True)
-    with (place / "stderr.txt").open("a") as err:
+    with (place / "stderr.txt").open("w") as err:
         command = [sys.executable, str(WORKER), kind, str(place), *options]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
 

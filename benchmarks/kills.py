@@ -4,6 +4,7 @@ Trainings (each averaging in turn, dropout, BatchNorm, augmentation, validation,
 with SIGKILL, SIGTERM and SIGINT in turn, several times each, a third of the times in the middle of writing, and started
 again until they are done. Weights, checkpoints, optimizer, history and predictions, or the report, are compared with
 those of a process that was left in peace. A batch that is trained twice is found by a hash of its adversarial examples.
+With --trainings 0 or --evaluations 0 that part of the result is left as it is.
 
     OMP_NUM_THREADS=1 python benchmarks/kills.py --out docs/results/kills [--trainings 30] [--evaluations 10] [--seed 0]
 """
@@ -15,7 +16,6 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -28,7 +28,6 @@ from killing import SIGNALS, Kill, evaluation_costs, plans, training_costs, whol
 
 from art_ext.files import atomic_write
 
-MOST_PER_RUN = 6
 HEAD = """| | signal | kills | batches repeated, at most | seconds repeated, at most | seconds to end, at most |
 |---|---|---|---|---|---|
 """
@@ -38,35 +37,28 @@ def trainings(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill trainings so many times."""
     undisturbed = {v: whole("train", folder / v, "--variant", v) for v in VARIANTS}
     report(f"undisturbed: {', '.join(f'{v} {seconds:.1f} s' for v, (_, seconds) in undisturbed.items())}")
-    runs: list[dict[str, Any]] = []
-    planned = plans(seed, writes=True)
-    for variant in until(kills, runs, cycle(VARIANTS)):
+    planned, variants, runs = plans(seed, kills, writes=True), cycle(VARIANTS), []
+    while planned:
+        variant = next(variants)
         wanted, seconds = undisturbed[variant]
         place = folder / f"{variant}-{len(runs)}"
-        most = min(MOST_PER_RUN, kills - killed(runs))
-        lives = with_kills("train", place, planned, most, seconds, "--variant", variant)
+        lives = with_kills("train", place, planned, seconds, "--variant", variant)
         runs.append(compared(variant, wanted, place, training_costs(folder / variant, place, lives)))
     return {"undisturbed_seconds": {v: seconds for v, (_, seconds) in undisturbed.items()}, "runs": runs}
 
 
-def evaluations(folder: Path, weights: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill evaluations so many times."""
-    options = ("--weights", str(weights))
+def evaluations(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill evaluations of what a training leaves so many times."""
+    whole("train", folder / "trained")
+    options = ("--weights", str(folder / "trained" / "run" / "last.safetensors"))
     wanted, seconds = whole("evaluate", folder / "evaluation", *options)
     report(f"undisturbed: evaluation {seconds:.1f} s")
-    runs: list[dict[str, Any]] = []
-    planned = plans(seed, writes=False)
-    for name in until(kills, runs, cycle(["evaluation"])):
-        place = folder / f"{name}-{len(runs)}"
-        most = min(MOST_PER_RUN, kills - killed(runs))
-        lives = with_kills("evaluate", place, planned, most, seconds, *options)
-        runs.append(compared(name, wanted, place, evaluation_costs(lives)))
+    planned, runs = plans(seed, kills, writes=False), []
+    while planned:
+        place = folder / f"evaluation-{len(runs)}"
+        lives = with_kills("evaluate", place, planned, seconds, *options)
+        runs.append(compared("evaluation", wanted, place, evaluation_costs(lives)))
     return {"undisturbed_seconds": {"evaluation": seconds}, "runs": runs}
-
-
-def until(kills: int, runs: list[dict[str, Any]], names: Iterator[str]) -> Iterator[str]:
-    while killed(runs) < kills:
-        yield next(names)
 
 
 def killed(runs: list[dict[str, Any]]) -> int:
@@ -93,12 +85,13 @@ def rows(what: str, runs: list[dict[str, Any]]) -> str:
 
 
 def summary(result: dict[str, Any]) -> str:
+    kinds = [what for what in ("training", "evaluation") if what in result]
     text = ""
-    for what in ("training", "evaluation"):
-        runs = [run for run in result[what]["runs"] if run["kills"]]
+    for what in kinds:
+        runs = result[what]["runs"]
         equal = sum(not run["different"] for run in runs)
         text += f"{what}: {killed(runs)} kills in {len(runs)} runs, of which {equal} ended bit-equal\n\n"
-    return text + HEAD + "".join(rows(what, result[what]["runs"]) for what in ("training", "evaluation"))
+    return text + HEAD + "".join(rows(what, result[what]["runs"]) for what in kinds)
 
 
 def report(line: str) -> None:
@@ -113,17 +106,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    result: dict[str, Any] = {"torch": torch.__version__, "machine": platform.machine(), "seed": args.seed}
+    stored = args.out / "result.json"
+    result: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
+    result |= {"torch": torch.__version__, "machine": platform.machine(), "seed": args.seed}
     with TemporaryDirectory() as folder:
-        place = Path(folder)
-        result["training"] = trainings(place, args.trainings, args.seed)
-        weights = place / "piat" / "run" / "last.safetensors"
-        result["evaluation"] = evaluations(place, weights, args.evaluations, args.seed)
-    with atomic_write(args.out / "result.json") as temporary:
+        if args.trainings:
+            result["training"] = trainings(Path(folder), args.trainings, args.seed)
+        if args.evaluations:
+            result["evaluation"] = evaluations(Path(folder), args.evaluations, args.seed)
+    with atomic_write(stored) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     with atomic_write(args.out / "summary.md") as temporary:
         temporary.write_text(summary(result))
-    if any(run["different"] for what in ("training", "evaluation") for run in result[what]["runs"]):
+    if any(run["different"] for what in ("training", "evaluation") for run in result.get(what, {"runs": []})["runs"]):
         raise SystemExit("not bit-equal")
 
 

@@ -1,6 +1,7 @@
 """Real processes, killed and started again: they end in the same bits. `benchmarks/kills.py` does it 40 times."""
 
 import signal
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def training(tmp_path_factory) -> tuple[Path, float]:
 @pytest.mark.slow
 def test_a_training_that_is_killed_ends_in_the_same_bits(training, tmp_path):
     reference, seconds = training
-    lives = with_kills("train", tmp_path, iter(PLANS), len(PLANS), seconds, "--scale", "0.4")
+    lives = with_kills("train", tmp_path, deque(PLANS), seconds, "--scale", "0.4")
     assert outcome(tmp_path) == outcome(reference)
     kills = {kill.signal: kill for kill in training_costs(reference, tmp_path, lives)}
     assert kills["SIGKILL"].batches_lost <= CHECKPOINT_EVERY
@@ -41,7 +42,7 @@ def test_a_training_that_is_killed_ends_in_the_same_bits(training, tmp_path):
 def test_an_evaluation_that_is_killed_ends_in_the_same_report(training, tmp_path):
     options = ("--weights", str(training[0] / "run" / "last.safetensors"), "--scale", "0.3")
     wanted, seconds = whole("evaluate", tmp_path / "whole", *options)
-    lives = with_kills("evaluate", tmp_path / "killed", iter(PLANS), len(PLANS), seconds, *options)
+    lives = with_kills("evaluate", tmp_path / "killed", deque(PLANS), seconds, *options)
     assert outcome(tmp_path / "killed") == wanted
     assert len(evaluation_costs(lives)) >= 2
 
