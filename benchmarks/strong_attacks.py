@@ -1,16 +1,18 @@
 """The native suites against the genuine AutoAttack and those of ART and torchattacks: accuracy, agreement, time.
 
 ``run`` evaluates each network by ``fast``, ``standard`` (native) and ``autoattack`` (pyautoattack) in one process on
-the same images, so that the ratios of seconds mean something; agreement is the share of images on which ``standard``
-and ``autoattack`` leave the same survivors. ``peers`` does the same on fewer images with ART's PGD, ART's AutoAttack
-and torchattacks' AutoAttack as they are shipped (ART's needs the package multiprocess, which it does not ask for).
+the same images; agreement is the share of images on which ``standard`` and ``autoattack`` leave the same survivors.
+``time`` does it on fewer images, for the ratios of seconds where the suites ran at different times. ``peers`` does it
+with ART's PGD, ART's AutoAttack and torchattacks' AutoAttack as they are shipped (ART's needs the package multiprocess,
+which it does not ask for).
 
-    python benchmarks/strong_attacks.py run --out DIR [--networks cnn-a-2 …] [--images 1000]
+    python benchmarks/strong_attacks.py run --out DIR [--networks cnn-a-2 …] [--images 1000] [--suites standard …]
+    python benchmarks/strong_attacks.py time --out DIR [--networks cnn-a-2 …] [--images 100]
     python benchmarks/strong_attacks.py peers --out DIR [--networks cnn-a-2 …] [--images 100]
     python benchmarks/strong_attacks.py table --out DIR
 
 Checkpoints and CIFAR-10 are read from the folder ART_EXT_DATA or ``--data``; ``own`` is trained first, on the
-Fashion-MNIST images of the package. A network whose file is in DIR is skipped.
+Fashion-MNIST images of the package. What is in DIR already is skipped, but for the ``--suites`` named.
 """
 
 from __future__ import annotations
@@ -120,11 +122,13 @@ PEERS: dict[str, Contestant] = SUITES | {
 }
 
 
-def measure(subject: Subject, folder: Path, images: int, contestants: dict[str, Contestant]) -> dict[str, Any]:
+def measure(
+    subject: Subject, folder: Path, images: int, contestants: dict[str, Contestant], earlier: dict[str, Any]
+) -> dict[str, Any]:
     x, y = subject.images(folder, images)
     classifier, threat = subject.classifier(folder), ThreatModel(subject.norm, subject.eps)
-    result: dict[str, Any] = {"eps": subject.eps, "norm": subject.norm, "images": len(x), "suites": {}}
-    result |= {"threads": torch.get_num_threads()}
+    result: dict[str, Any] = {"eps": subject.eps, "norm": subject.norm, "images": len(x)}
+    result |= {"threads": torch.get_num_threads(), "suites": dict(earlier)}
     for label, contestant in contestants.items():
         suite, began = contestant(classifier, threat), perf_counter()
         report = evaluate(classifier, x, y, threat=threat, suite=suite, indicators=False, progress=False)
@@ -137,20 +141,23 @@ def measure(subject: Subject, folder: Path, images: int, contestants: dict[str, 
 def run(args: argparse.Namespace) -> None:
     for name in args.networks:
         path = args.out / f"{name}{args.suffix}.json"
-        if not path.exists():
+        earlier = json.loads(path.read_text())["suites"] if path.exists() else {}
+        missing = {k: v for k, v in args.contestants.items() if k not in earlier or k in args.suites}
+        if missing:
             print(name, flush=True)
-            result = measure(SUBJECTS[name], args.data, args.images, args.contestants)
+            result = measure(SUBJECTS[name], args.data, args.images, missing, earlier)
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(result))
 
 
-def row(name: str, result: dict[str, Any]) -> str:
+def row(name: str, result: dict[str, Any], timed: dict[str, Any]) -> str:
     suites = result["suites"]
     accuracy = {s: 100 * suites[s]["report"]["robust_accuracy"] for s in suites}
     survivors = {s: suites[s]["report"]["survivors"] for s in suites}
     alike = sum(a == b for a, b in zip(survivors["standard"], survivors["autoattack"], strict=True)) / result["images"]
-    seconds = {s: suites[s]["seconds"] for s in suites}
-    cells = [f"{accuracy[s]:.1f}" for s in SUITES] + [f"{100 * alike:.1f}"] + [f"{seconds[s]:.0f}" for s in SUITES]
+    seconds = {s: found["seconds"] for s, found in timed["suites"].items()}
+    cells = [f"{accuracy[s]:.1f}" for s in SUITES] + [f"{100 * alike:.1f}", str(timed["images"])]
+    cells += [f"{seconds[s]:.0f}" for s in SUITES]
     ratios = [f"{seconds[s] / seconds['autoattack']:.2f}" for s in ("fast", "standard")]
     return "| " + " | ".join([name, str(result["images"]), *cells, *ratios]) + " |"
 
@@ -169,8 +176,10 @@ def table(args: argparse.Namespace) -> None:
         paths = [(name, args.out / f"{name}{suffix}.json") for name in SUBJECTS]
         return [(name, json.loads(path.read_text())) for name, path in paths if path.exists()]
 
-    head = "| | images | fast, % | standard, % | AutoAttack, % | agreement, % | fast, s | standard, s | AutoAttack, s |"
-    lines = [f"{head} fast / AA | standard / AA |", "|---" * 11 + "|", *(row(*pair) for pair in found(""))]
+    head = "| | images | fast, % | standard, % | AutoAttack, % | agreement, % | images timed | fast, s | standard, s |"
+    timed = dict(found("-time"))
+    rows = [row(name, result, timed.get(name, result)) for name, result in found("")]
+    lines = [f"{head} AutoAttack, s | fast / AA | standard / AA |", "|---" * 12 + "|", *rows]
     lines += ["", "| | images | suite | robust, % | s | times AutoAttack's |", "|---" * 6 + "|"]
     lines += [line for pair in found("-peers") for line in peer_rows(*pair)]
     with atomic_write(args.out / "summary.md") as temporary:
@@ -181,10 +190,15 @@ def table(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for verb, suffix, images, contestants in (("run", "", 1000, SUITES), ("peers", "-peers", 100, PEERS)):
+    for verb, suffix, images, contestants in (
+        ("run", "", 1000, SUITES),
+        ("time", "-time", 100, SUITES),
+        ("peers", "-peers", 100, PEERS),
+    ):
         running = verbs.add_parser(verb)
         running.add_argument("--networks", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
         running.add_argument("--images", type=int, default=images)
+        running.add_argument("--suites", nargs="+", choices=list(contestants), default=[], help="measured again")
         running.add_argument("--data", type=Path, default=os.environ.get("ART_EXT_DATA"))
         running.set_defaults(call=run, suffix=suffix, contestants=contestants)
     verbs.add_parser("table").set_defaults(call=table)

@@ -85,10 +85,17 @@ ATTACKS: dict[str, PGDAttack | FunctionAttack] = {
 }
 FAST = ("fgsm", "pgd-20", "apgd-dlr", "apgd-t-fast")
 WHOLE = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
-STANDARD = (  # AutoAttack's four and APGD-DLR; FAB-T and Square leave alone what they would not break
+STANDARD = (  # AutoAttack's four, and APGD from more starts; FAB-T and Square leave alone what they would not break
     ATTACKS["apgd-ce"],
     ATTACKS["apgd-dlr"],
+    FunctionAttack(
+        name="APGD-margin 5 restarts",
+        function=apgd,
+        options={"objective": "margin", "restarts": 5, "steps": 50},
+        confirms=True,
+    ),
     ATTACKS["apgd-t"],
+    ATTACKS["apgd-t-fast"],
     FunctionAttack(name="FAB-T", function=fab, options={"give_up": 1.5}),
     FunctionAttack(name="Square", function=square, options={"give_up": 8.0}, confirms=True),
 )
@@ -96,7 +103,7 @@ RANDOMIZED = ("APGD-CE", "APGD-DLR")  # what a randomised defense must withstand
 SUITES: dict[str, Suite] = {
     "fast": Suite("FGSM, PGD-20, APGD-DLR, and APGD-T that leaves hopeless targets alone", _known(*FAST)),
     "standard": Suite(
-        "AutoAttack's parts, native, with APGD-DLR: APGD-CE, APGD-DLR, APGD-T, FAB-T, Square",
+        "AutoAttack's parts, native: APGD-CE, APGD-T, FAB-T, Square; and APGD on DLR and margin from more starts",
         lambda _: list(STANDARD),
         cascade=True,
     ),
