@@ -39,7 +39,9 @@ class Schedule:
         if isinstance(self.scheduler, type) or not callable(getattr(self.scheduler, "step", None)):
             raise TypeError(f"scheduler must be an object of torch.optim.lr_scheduler; got {self.scheduler!r}")
         if getattr(self.scheduler, "optimizer", optimizer) is not optimizer:
-            raise ValueError("scheduler belongs to another optimizer than the classifier's")
+            raise ValueError(
+                "scheduler belongs to another optimizer than the classifier's: make it for trainer.optimizer"
+            )
 
     def _per_batch(self) -> bool:
         return self.unit == "batch" or (self.unit == "auto" and isinstance(self.scheduler, OneCycleLR | CyclicLR))

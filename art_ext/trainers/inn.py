@@ -63,7 +63,7 @@ class INNTrainer(EngineTrainer):
     Raises:
         TypeError: not a `PyTorchClassifier`; an unknown option; backgrounds of another kind.
         ValueError: a value out of its range; backgrounds with another number of channels, none in the folder, an
-            unreadable one; a last layer that cannot be found or widened.
+            unreadable one; a last layer that cannot be found or widened; another number of outputs than classes.
 
     Example:
         >>> from torch import nn

@@ -33,7 +33,8 @@ class InterferedModel(DefendedModel):
         optimizer: a copy of the classifier's, for the copied network; None where it has none.
 
     Raises:
-        ValueError: the last layer cannot be found or widened.
+        ValueError: a network with another number of outputs than the classifier; a last layer that cannot be found or
+            widened.
     """
 
     def __init__(
@@ -43,20 +44,23 @@ class InterferedModel(DefendedModel):
         self.classes = int(classifier.nb_classes)
         copied: tuple[nn.Module, Optimizer | None] = copy.deepcopy((classifier.model, classifier.optimizer))
         self.network, self.optimizer = copied
-        if extra:
-            self._widen(tuple(classifier.input_shape), extra, head, seed)
+        with seeded(seed), evaluating(self):
+            self._widen(tuple(classifier.input_shape), extra, head)
         self.interference = interference.to(self.device)
 
-    def _widen(self, shape: tuple[int, ...], extra: int, head: str | None, seed: int) -> None:
-        with seeded(seed), evaluating(self):
-            x = torch.rand(2, *shape, device=self.device)
-            for step in self.steps:
-                x = step(x)
-            name = find_head(self.network, x, classes=self.classes, name=head)
-            before = self._logits(x)
-            widen(self.network, name, extra, self.optimizer)
-            after = self._logits(x)
-        wanted = (len(x), self.classes + extra)
+    def _widen(self, shape: tuple[int, ...], extra: int, head: str | None) -> None:
+        x = torch.rand(2, *shape, device=self.device)
+        for step in self.steps:
+            x = step(x)
+        before = self._logits(x)
+        if before.shape != (len(x), self.classes):
+            seen = tuple(before.shape)
+            raise ValueError(f"the network returns {seen} for 2 images; nb_classes is {self.classes}")
+        if not extra:
+            return
+        name = find_head(self.network, x, classes=self.classes, name=head)
+        widen(self.network, name, extra, self.optimizer)
+        after, wanted = self._logits(x), (len(x), self.classes + extra)
         if after.shape != wanted or not torch.allclose(after[:, : self.classes], before, rtol=1e-4, atol=1e-5):
             raise ValueError(
                 f"after widening {name!r} by {extra} the network should return {wanted} with the old logits first; it "

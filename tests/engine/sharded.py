@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.optim import SGD
 
-from art_ext import RobustTrainer, ThreatModel
+from art_ext import INNTrainer, NoisyTrainer, RobustTrainer, SoftQuantization, ThreatModel
 from art_ext.losses import LOSSES
 from art_ext.processes import Processes
 
@@ -29,6 +29,16 @@ CASES: dict[str, dict[str, Any]] = {loss: {"loss": loss} for loss in sorted(LOSS
     "clipped": {"grad_clip": 0.3},
     "channels first": {"channels_last": False},
     "without batchnorm": {"batchnorm": False, "sync_batchnorm": False},
+    "noisy": {"kind": "noisy"},
+    "gradient penalty": {"kind": "noisy", "gradient_penalty": 0.05, "noise": "signs"},
+    "inn": {"kind": "inn", "snapshots": 1},
+    "inn, tiny last batch": {"kind": "inn", "snapshots": 1, "examples": 25, "batchnorm": False},
+    "inn, accumulated": {"kind": "inn", "snapshots": 1, "batchnorm": False, "accumulate": 2},
+}
+KINDS: dict[str, Any] = {
+    "robust": lambda *args, **options: RobustTrainer(*args, **{"steps": 3} | options),
+    "noisy": lambda *args, **options: NoisyTrainer(*args, quantization=SoftQuantization(levels=4), **options),
+    "inn": INNTrainer,
 }
 
 
@@ -40,16 +50,17 @@ def network(batchnorm: bool, dropout: float) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), *parts)
 
 
-def train(folder: str | None = None, resume: bool = False, broken: Any = None, **options: Any) -> RobustTrainer:
+def train(folder: str | None = None, resume: bool = False, broken: Any = None, **options: Any) -> Any:
     """Train on a few random images; ``broken`` takes the place of the attack."""
+    make = KINDS[options.pop("kind", "robust")]
     examples, norm = options.pop("examples", 32), options.pop("norm", "linf")
     net = network(options.pop("batchnorm", True), options.pop("dropout", 0.0))
     rng = np.random.default_rng(0)
     x, y = rng.random((examples, 3, 4, 4), dtype=np.float32), rng.integers(0, 4, examples)
     art = {"optimizer": SGD(net.parameters(), lr=0.1, momentum=0.9), "clip_values": (0, 1), "device_type": "cpu"}
     classifier = PyTorchClassifier(net, nn.CrossEntropyLoss(), (3, 4, 4), 4, **art)
-    given: dict[str, Any] = {"steps": 3, "precision": "fp32", "progress": False, "validation_steps": 2} | options
-    trainer = RobustTrainer(classifier, threat=ThreatModel(norm, 0.05), checkpoint_dir=folder, **given)
+    given: dict[str, Any] = {"precision": "fp32", "progress": False, "validation_steps": 2} | options
+    trainer = make(classifier, threat=ThreatModel(norm, 0.05), checkpoint_dir=folder, **given)
     if resume:
         trainer.resume()
     if broken:
@@ -64,7 +75,7 @@ def results(cases: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for case, options in cases.items():
         trainer = train(**options)
-        for name, value in trainer.get_classifier().model.state_dict().items():
+        for name, value in trainer.model.network.state_dict().items():
             found[f"{case}: {name}"] = value.clone()
         for figure in ("loss", "train_robust", "clean", "robust"):
             found[f"{case}: {figure}"] = torch.tensor(trainer.history.column(figure), dtype=torch.float64)
