@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import killing
 from benchmarks.killing import Kill, Life, Plan, evaluation_costs, outcome, training_costs, whole, with_kills
 
 CHECKPOINT_EVERY = 5  # batches, of the worker
@@ -45,6 +46,34 @@ def test_an_evaluation_that_is_killed_ends_in_the_same_report(training, tmp_path
     lives = with_kills("evaluate", tmp_path / "killed", deque(PLANS), seconds, *options)
     assert outcome(tmp_path / "killed") == wanted
     assert len(evaluation_costs(lives)) >= 2
+
+
+COUNTER = """
+import json, sys, time
+from pathlib import Path
+place = Path(sys.argv[2])
+done = place / "done"
+print("begin", time.time(), flush=True)
+while (count := len(done.read_text()) if done.exists() else 0) < 20:
+    time.sleep(0.05)
+    with done.open("a") as file:
+        file.write("x")
+(place / "outcome.json").write_text(json.dumps({"count": count}))
+"""
+
+
+def test_every_kill_is_tried_until_it_hits(monkeypatch, tmp_path):
+    worker = tmp_path / "worker.py"
+    worker.write_text(COUNTER)
+    monkeypatch.setattr(killing, "WORKER", worker)
+    planned = deque(
+        [Plan(signal.SIGKILL, 0.2, False), Plan(signal.SIGTERM, 0.2, False), Plan(signal.SIGINT, 9.0, False)]
+    )
+    lives = with_kills("count", tmp_path / "run", planned, 1.0)
+    assert [life.kill and life.kill.signal for life in lives] == ["SIGKILL", "SIGTERM", None]
+    assert [life.kill.code for life in lives if life.kill] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [plan.signal for plan in planned] == [signal.SIGINT]
+    assert outcome(tmp_path / "run") == {"count": 20}
 
 
 @pytest.mark.parametrize(
