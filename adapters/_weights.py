@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "_model.")
@@ -28,7 +30,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -67,6 +72,22 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str, nam
     if any(problems.values()):
         told = "; ".join(f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(f"{source} does not fit the architecture {name!r}: {told}")
+
+
+def resampled_convit(state: dict[str, Any], model: Any) -> dict[str, Tensor]:
+    """Weights of a ConViT for another grid of patches: timm does this for its other ViTs.
+
+    Args:
+        state: tensors by name, or a mapping with them as ``"model"``.
+        model: the ConViT that they are for.
+    """
+    out = dict(state.get("model", state))
+    grid, patch = model.patch_embed.grid_size, model.patch_embed.patch_size
+    if out["pos_embed"].shape != model.pos_embed.shape:
+        out["pos_embed"] = resample_abs_pos_embed(out["pos_embed"], list(grid), num_prefix_tokens=0)
+    if out["patch_embed.proj.weight"].shape[2:] != tuple(patch):
+        out["patch_embed.proj.weight"] = resample_patch_embed(out["patch_embed.proj.weight"], list(patch))
+    return out
 
 
 def _stripped(state: Mapping[str, Tensor], keep: Any) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from torch.optim import SGD, Optimizer
 import art_ext.nn.cifar  # noqa: F401  (registers the CIFAR networks with timm)
 from art_ext.nn.normalize import Normalized
 
-from ._weights import load_into, read_state_dict
+from ._weights import load_into, read_state_dict, resampled_convit
 
 SMALL = 64  # pixels, up to which a ResNet gets the CIFAR stem
 OptimizerLike = Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -97,6 +97,8 @@ def _create(name: str, pretrained: bool, num_classes: int, shape: tuple[int, int
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; timm.list_models() lists them"
         raise ValueError(f"unknown timm model {name!r}{hint}")
     arguments = {"num_classes": num_classes, "in_chans": shape[0], "img_size": shape[1:], **kwargs}
+    if pretrained and name.startswith("convit"):
+        arguments = {"pretrained_filter_fn": resampled_convit, **arguments}
     try:
         try:
             return timm.create_model(name, pretrained=pretrained, **arguments)

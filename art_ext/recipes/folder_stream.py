@@ -43,9 +43,8 @@ class FolderStream(Stream):
         return Streamed(source, options, self.shape, lambda: self._arrays(chosen), held_out)
 
     def _index(self, section: DataSection) -> tuple[ImageFolder, ImageFolder]:
-        root = str(self.root)
-        train = image_folder(root, self.train, on_error=self.on_error)
-        test = image_folder(root, self.test, classes=train.classes, on_error=self.on_error)
+        train = image_folder(self.folder, self.train, on_error=self.on_error)
+        test = image_folder(self.folder, self.test, classes=train.classes, on_error=self.on_error)
         if section.classes is None:
             return train, test
         names = [str(name) for name in section.classes]

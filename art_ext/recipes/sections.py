@@ -123,6 +123,7 @@ TEXTS = ("description", "paper")
 NAMED_OPTIONS = (
     ("model", "name", "options"),
     ("data", "name", "options"),
+    ("data", "name", "root"),
     ("trainer", "loss", "loss_options"),
     ("trainer", "averaging", "averaging_options"),
     ("optimizer", "name", "options"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -63,7 +62,7 @@ class ShardStream(Stream):
         return Streamed(source, self.options(), self.shape, lambda: self._arrays(test), held_out)
 
     def _shards(self, urls: str, size: int | None = None) -> Shards:
-        placed = urls if ":" in urls else str(Path(str(self.root)) / urls)
+        placed = urls if ":" in urls else str(self.folder / urls)
         return image_shards(placed, num_classes=self.num_classes, size=size, buffer=self.buffer)
 
     def _arrays(self, shards: Shards) -> Arrays:

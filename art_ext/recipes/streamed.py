@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 
-from art_ext.data import ImageFolder, Images, Labels, RandomCrop, Shards
+from art_ext.data import DATA_VARIABLE, ImageFolder, Images, Labels, RandomCrop, Shards
 from art_ext.engine.resident import ResidentImages, image_batches
 from art_ext.engine.streams import ImageBatches
 from art_ext.recipes.data_section import DataSection
@@ -44,7 +46,7 @@ class Stream:
     """What folders and shards have in common.
 
     Args:
-        root: the folder of the set.
+        root: the folder of the set; a relative one in the working directory or in the folder of ART_EXT_DATA.
         size: height and width that the images are brought to.
         channels: 3, or 1 for grey.
         crop: of the images to train on: random (8 to 100 % of the area, as ImageNet recipes have it) or centre.
@@ -67,6 +69,14 @@ class Stream:
             if getattr(self, name) not in allowed:
                 told = " or ".join(map(str, allowed))
                 raise ValueError(f"data.options.{name} must be {told}; got {getattr(self, name)!r}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the set lies: a relative ``root`` in the working directory, or in the folder of ``ART_EXT_DATA``."""
+        root, shared = Path(str(self.root)).expanduser(), os.environ.get(DATA_VARIABLE)
+        if shared and not root.is_dir() and (Path(shared).expanduser() / root).is_dir():
+            return Path(shared).expanduser() / root
+        return root
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -191,6 +191,26 @@ def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> 
         small(checkpoint=tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize("image, patch", [(32, 4), (64, 8), (224, 16)])
+def test_a_convit_takes_its_weights_to_other_patches(image: int, patch: int, tmp_path: Path) -> None:
+    shape, kwargs = (3, image, image), {"patch_size": patch, "depth": 1}
+    source = timm.create_model("convit_tiny", depth=1)
+    save_file({name: tensor.contiguous() for name, tensor in source.state_dict().items()}, tmp_path / "w.safetensors")
+    overlay = {"file": str(tmp_path / "w.safetensors")}
+    made = build("convit_tiny", input_shape=shape, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs)
+    convit = network(made)
+    assert convit.pos_embed.shape[1] == (image // patch) ** 2
+    assert torch.equal(convit.blocks[0].mlp.fc1.weight, source.blocks[0].mlp.fc1.weight)
+    assert torch.equal(convit.pos_embed, source.pos_embed) == (image == 224)
+    assert made.predict(np.zeros((1, *shape), np.float32)).shape == (1, 10)
+
+
+def test_half_a_safetensors_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "half.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"half\.safetensors is not a whole safetensors file"):
+        small(checkpoint=tmp_path / "half.safetensors")
+
+
 def test_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="plain tensors"):

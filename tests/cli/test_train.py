@@ -89,6 +89,40 @@ def test_bad_input_is_told_in_a_line(words: str, told: str, tmp_path: Path) -> N
         command(words.replace("{}", str(tmp_path)))
 
 
+@pytest.mark.parametrize("stop, status", [(KeyboardInterrupt(), 130), (SystemExit(143), 143)], ids=["INT", "TERM"])
+def test_a_signal_ends_with_the_command_that_goes_on(
+    stop: BaseException,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*args: object, **options: object) -> None:
+        raise stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("art_ext.recipes.run.fit", stopped)
+        with pytest.raises(SystemExit) as ended:
+            command(f"train {RECIPE} --output {tmp_path}/run {QUICK} --trainer.loss mart")
+    assert ended.value.code == status
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"art-ext train {tmp_path}/run/recipe.yaml --output {tmp_path}/run --resume goes on"
+    command(last.removeprefix("art-ext ").removesuffix(" goes on"))
+    assert read_recipe(tmp_path / "run" / "recipe.yaml").trainer.loss == "mart"
+
+
+def test_a_signal_before_anything_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("art_ext.recipes.run.make_data", stopped)
+    with pytest.raises(SystemExit):
+        command(f"train {RECIPE} --output {tmp_path}/run {QUICK}")
+    assert "nothing was begun yet" in capsys.readouterr().err
+
+
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     command("list recipes")
     lines = capsys.readouterr().out.splitlines()

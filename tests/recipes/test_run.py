@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from art_ext.engine.checkpoints import only_run_in
 from art_ext.recipes import Recipe, is_finished, judge, load_run, read_recipe, recipe_of, run_recipe
 
 QUICK: dict[str, Any] = {
@@ -119,3 +120,37 @@ def test_wrong_recipes_touch_no_folder(folder: Path) -> None:
 def test_no_run_there(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"recipe\.yaml"):
         load_run(folder)
+
+
+def test_more_epochs_where_their_number_decides_about_nothing_else(tmp_path: Path) -> None:
+    constant = {**QUICK, "schedule": {}, "trainer": {**QUICK["trainer"], "progress": False}}
+    longer = recipe_of({**constant, "trainer": {**constant["trainer"], "nb_epochs": 3}})
+    whole = run_recipe(longer, tmp_path / "whole").classifier.model.state_dict()
+    run_recipe(recipe_of(constant), tmp_path / "run")
+    resumed = run_recipe(longer, tmp_path / "run", resume=True)
+    assert all(torch.equal(whole[key], value) for key, value in resumed.classifier.model.state_dict().items())
+    assert read_recipe(tmp_path / "run" / "recipe.yaml").trainer.nb_epochs == 3
+    with pytest.raises(ValueError, match=r"trainer.nb_epochs: 3 there, 2 here"):
+        run_recipe(recipe_of(constant), tmp_path / "run", resume=True)
+
+
+def test_more_epochs_where_a_schedule_counts_on_their_number(folder: Path) -> None:
+    run_recipe(quick(nb_epochs=1), folder)
+    with pytest.raises(ValueError, match="the number of epochs decides about the schedule 'piecewise-linear'"):
+        run_recipe(quick(nb_epochs=2), folder, resume=True)
+
+
+def test_every_resumption_is_on_record(folder: Path) -> None:
+    run_recipe(quick(nb_epochs=1), folder, command=["first"])
+    for words in ("second", "third"):
+        run_recipe(quick(nb_epochs=1), folder, resume=True, command=[words])
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["command"] == ["first"]
+    assert [later["command"] for later in environment["resumed"]] == [["second"], ["third"]]
+
+
+def test_two_runs_in_one_folder(folder: Path) -> None:
+    folder.mkdir()
+    with only_run_in(folder), pytest.raises(FileExistsError, match="another process is training in"):
+        run_recipe(quick(), folder)
+    assert not (folder / "recipe.yaml").exists()
