@@ -181,8 +181,8 @@ def _torch_step(preprocessor: Preprocessor) -> nn.Module | None:
     name = type(preprocessor).__name__
     raise ValueError(
         f"the preprocessor {name} works on numpy arrays only, so no gradient can pass through it; use a "
-        f"PreprocessorPyTorch (ART has {name}PyTorch for several), or subclass PreprocessorPyTorch and write its "
-        "`forward` with a straight-through (BPDA) gradient"
+        f"PreprocessorPyTorch (ART has {name}PyTorch for several), wrap it in art_ext.preprocessors.StraightThrough, "
+        "whose gradient is that of the identity (BPDA), or subclass PreprocessorPyTorch and write its `forward`"
     )
 
 

@@ -4,6 +4,7 @@ from art_ext.preprocessors.base import PREPROCESSORS, ModulePreprocessor, regist
 from art_ext.preprocessors.inn import INNPreprocessor
 from art_ext.preprocessors.noise_injection import NoiseInjection
 from art_ext.preprocessors.soft_quantization import SoftQuantization
+from art_ext.preprocessors.straight_through import StraightThrough
 
 __all__ = [
     "PREPROCESSORS",
@@ -11,5 +12,6 @@ __all__ = [
     "ModulePreprocessor",
     "NoiseInjection",
     "SoftQuantization",
+    "StraightThrough",
     "register",
 ]
