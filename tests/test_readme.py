@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from art_ext.cli import _verbs
 from art_ext.cli.listing import markdown_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,11 @@ def test_losses_of_the_comparison_are_registered() -> None:
     named = {name.strip().lower() for name in row.split("|")[2].split(",")}
     registered = {row.split("`")[1] for row in markdown_rows("losses")}
     assert named == {name for name in registered if not name.startswith("mail-")}
+
+
+def test_verbs_are_those_of_the_command() -> None:
+    table = README.partition("| verb |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(_verbs())
 
 
 def test_links_lead_somewhere() -> None:

@@ -53,6 +53,8 @@ def _choices(action: Action) -> list[str] | None:
         return names(NAMED[action.dest])
     if action.dest in RECIPES and not action.option_strings:
         return list(shipped())
+    if action.dest == "grid" and not action.option_strings:
+        return names(["grids"])
     if action.dest == "kind":
         return [*(name for name, rows in KINDS.items() if rows()), "kinds"]
     return _words(getattr(action, "_typehint", action.type))
