@@ -243,7 +243,7 @@ BAD = {
     "no targets": (fab, {"targets": 0}, "targets must be a whole number of at least 1; got 0"),
     "no queries": (square, {"queries": 0}, "queries must be a whole number"),
     "share": (square, {"share": 0.0}, r"share must be in \(0, 1\]; got 0.0"),
-    "APGD without targets gives up": (apgd, {"give_up": 10.0}, "give_up must be None, or > 0 with targets; got 10.0 with"),
+    "APGD without targets gives up": (apgd, {"give_up": 10.0}, "give_up must be None, or > 0 with targets; got 10.0"),
     "FAB gives up inside the ball": (fab, {"give_up": 0.9}, "give_up must be None or at least 1; got 0.9"),
     "Square gives up at once": (square, {"give_up": 0}, "give_up must be None or > 0; got 0"),
 }
