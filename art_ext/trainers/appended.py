@@ -73,8 +73,9 @@ class WithBackgrounds:
             mine = self._processes.rows(n + len(labels))
             images = slice(0, max(0, min(mine.stop, n) - mine.start))
             behind = slice(max(mine.start, n) - n, max(mine.stop, n) - n)
-            some = _laid_out(self._backgrounds[behind], x)
-            yield torch.cat((x[images], some)), torch.cat((y[images], labels[behind].to(y)))
+            together = torch.cat((x[images], self._backgrounds[behind].to(x)))
+            # the layout decides in which order noise is drawn, so it must not depend on who has which rows
+            yield together.contiguous(memory_format=_layout(x)), torch.cat((y[images], labels[behind].to(y)))
 
     def _images(self, number: int) -> int:
         """How many images all processes have in the batch of this number."""
@@ -82,6 +83,6 @@ class WithBackgrounds:
         return min(size, self._batches.size - number * size)
 
 
-def _laid_out(backgrounds: Tensor, x: Tensor) -> Tensor:
+def _layout(x: Tensor) -> torch.memory_format:
     last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return backgrounds.to(x).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return torch.channels_last if last else torch.contiguous_format

@@ -33,7 +33,6 @@ CASES: dict[str, dict[str, Any]] = {loss: {"loss": loss} for loss in sorted(LOSS
     "gradient penalty": {"kind": "noisy", "gradient_penalty": 0.05, "noise": "signs"},
     "inn": {"kind": "inn", "snapshots": 1},
     "inn, tiny last batch": {"kind": "inn", "snapshots": 1, "examples": 25, "batchnorm": False},
-    "inn, accumulated": {"kind": "inn", "snapshots": 1, "batchnorm": False, "accumulate": 2},
 }
 KINDS: dict[str, Any] = {
     "robust": lambda *args, **options: RobustTrainer(*args, **{"steps": 3} | options),
