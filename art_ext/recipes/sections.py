@@ -57,7 +57,8 @@ class EvaluationSection:
     """How the trained network is judged; see `art_ext.evaluate`.
 
     Args:
-        suite: name of a suite or of an attack, or a list of attacks; see art-ext list suites.
+        suite: name of a suite or of an attack, or a list of attacks; see art-ext list suites. By default fast, and what
+            the defenses in the network have to face.
         n_examples: attack only the first so many test images.
         batch_size: images per pass.
         seed: of all random choices.
@@ -66,7 +67,7 @@ class EvaluationSection:
         time_budget: in seconds.
     """
 
-    suite: str | list[str] = "fast"
+    suite: str | list[str] | None = None
     n_examples: int | None = None
     batch_size: int = 128
     seed: int = 0

@@ -1,0 +1,41 @@
+"""The pages about defenses: their code runs, their defaults are those of the code, their links lead somewhere."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from art_ext.preprocessors import PREPROCESSORS
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "defenses"
+PAGES = {name: (FOLDER / f"{name}.md").read_text(encoding="utf-8") for name in PREPROCESSORS}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_code_runs(name, tmp_path, monkeypatch):
+    from PIL import Image
+
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "photographs" / "one.png")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[name], flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_hyper_parameter_is_in_the_table(name):
+    signature = inspect.signature(PREPROCESSORS[name].__init__).parameters
+    told = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in PAGES[name].splitlines() if "|" in line)))
+    assert set(PREPROCESSORS[name].options) - {"input_shape"} <= told
+    assert told <= set(signature)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_paper_and_links(name):
+    assert PREPROCESSORS[name].paper in PAGES[name]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[name])
+    assert links
+    assert [link for link in links if not (FOLDER / link).exists()] == []
