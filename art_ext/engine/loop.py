@@ -94,7 +94,8 @@ class Run:
             place = Place() if saved is None else restore(self, saved)
             self.keeper.begin(self.history, saved)
             shown = self.options.progress and self.processes.is_first
-            with closing(Bar(epochs, self.batches.per_epoch(), shown)) as bar:
+            batches = self.batches.per_epoch()
+            with closing(Bar(epochs, batches, shown, done=place.epoch * batches + place.batch)) as bar:
                 while place.epoch < epochs and not self._out_of_patience():
                     self._epoch(place, epochs, bar, stop)
                     place = Place(place.epoch + 1)
