@@ -136,7 +136,7 @@ def _notes(grid: Grid, results: Mapping[str, Result]) -> Iterator[str]:
         if len(grid.seeds) > 1
         else f"training seed {seeds}"
     )
-    for state, said in (("failed", "failed"), ("running", "running elsewhere"), ("missing", "missing")):
+    for state, said in (("failed", "failed"), ("running", "running in another process"), ("missing", "missing")):
         names = [name for name, result in results.items() if result.state == state]
         if names:
             yield f"{said}, not in the table: {', '.join(names)}"
