@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from art_ext.naming import lookup
@@ -104,6 +102,12 @@ def _augmentations() -> Rows:
     return _documented(AUGMENTATIONS)
 
 
+def _trainers() -> Rows:
+    from art_ext.trainers import TRAINERS
+
+    return [(name, f"{t.trainer.__name__}: {t.description} — {t.paper}") for name, t in TRAINERS.items()]
+
+
 def _preprocessors() -> Rows:
     from art_ext.preprocessors import PREPROCESSORS
 
@@ -138,25 +142,13 @@ def _grids() -> Rows:
     return [(grid.name, " — ".join(filter(None, (grid.description, grid.paper)))) for grid in grids]
 
 
-def _classes_of(package: str) -> Callable[[], Rows]:
-    """The public classes of a package; none where there is no such package yet."""
-
-    def rows() -> Rows:
-        if find_spec(package) is None:
-            return []
-        module = import_module(package)
-        return _documented({name: getattr(module, name) for name in module.__all__})
-
-    return rows
-
-
 KINDS: dict[str, Callable[[], Rows]] = {
     "losses": _losses,
     "averagings": _averagings,
     "objectives": _objectives,
     "attacks": _attacks,
     "suites": _suites,
-    "trainers": _classes_of("art_ext.trainers"),
+    "trainers": _trainers,
     "preprocessors": _preprocessors,
     "optimizers": _optimizers,
     "schedules": _schedules,

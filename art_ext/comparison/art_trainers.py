@@ -20,7 +20,14 @@ from art_ext.recipes.optimizers import check_options
 
 # what a recipe says about our losses does not concern ART's; an ART cell has a recipe that is silent about them
 OURS_ALONE: dict[str, Any] = {
-    "trainer": {"loss": "pgd-at", "averaging": None, "averaging_options": {}, "precision": "fp32", "compile": False}
+    "trainer": {
+        "kind": "robust",
+        "loss": "pgd-at",
+        "averaging": None,
+        "averaging_options": {},
+        "precision": "fp32",
+        "compile": False,
+    }
 }
 NOT_ARTS = {"grad_clip": None, "accumulate": 1, "early_stopping": None, "restore_best": None}
 

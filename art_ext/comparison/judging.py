@@ -14,7 +14,8 @@ from art_ext.evaluation.suites import ATTACKS, SUITES
 from art_ext.naming import lookup
 from art_ext.processes import Processes
 from art_ext.recipes import Recipe, make_data
-from art_ext.recipes.build import make_classifier, make_threat
+from art_ext.recipes.build import make_threat
+from art_ext.recipes.kinds import trained_classifier
 
 CHECKPOINTS = ("best", "last")
 ABOUT = {"margin-pgd-20": "PGD on the margin loss of Carlini and Wagner", "pgd-20": "20 steps of ε/4, one random start"}
@@ -121,7 +122,7 @@ def judge_checkpoints(judging: Judging, recipe: Recipe, run: Path, folder: Path)
         if not missing:
             continue
         data = make_data(recipe.data, seed=recipe.trainer.seed)
-        classifier = make_classifier(recipe, data, weights=checkpoint_of(run, checkpoint))
+        classifier = trained_classifier(recipe, data, checkpoint_of(run, checkpoint))
         for heading, path in missing.items():
             attack = judging.attacks[heading]
             report = evaluate(

@@ -108,7 +108,7 @@ def _method(name: str, content: Any, source: str) -> Method:
     check_keys(layer, source=source)
     if content.get("art_options") and not content.get("art"):
         raise ValueError(f"{source}: art_options {content['art_options']} need art, the kind of ART's trainer")
-    own = layer.get("trainer", {}).keys() & {"loss", "loss_options", "averaging", "averaging_options"}
+    own = layer.get("trainer", {}).keys() & {"kind", "loss", "loss_options", "averaging", "averaging_options"}
     if content.get("art") and own:
         raise ValueError(f"{source}: ART's trainers have a loss of their own; trainer.{min(own)} cannot be set")
     return Method(

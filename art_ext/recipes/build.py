@@ -18,10 +18,11 @@ from art_ext.recipes.images import make_data as make_data
 from art_ext.recipes.layers import keys_of
 from art_ext.recipes.optimizers import make_optimizer, make_schedule
 from art_ext.recipes.options import check_options
+from art_ext.recipes.preprocessing import make_preprocessors
 from art_ext.recipes.sections import NOT_IN_RECIPES, Recipe
 from art_ext.recipes.training_sections import TrainerSection
 from art_ext.threat import ThreatModel
-from art_ext.trainers import RobustTrainer
+from art_ext.trainers.base import EngineTrainer
 
 
 def make_classifier(recipe: Recipe, data: Data, *, weights: str | Path | None = None) -> PyTorchClassifier:
@@ -44,7 +45,7 @@ def make_classifier(recipe: Recipe, data: Data, *, weights: str | Path | None = 
     shape, classes = _check_fit(recipe, data)
     try:
         with seeded(recipe.trainer.seed):
-            return timm_classifier(
+            classifier = timm_classifier(
                 model.name,
                 num_classes=classes,
                 input_shape=shape,
@@ -61,6 +62,8 @@ def make_classifier(recipe: Recipe, data: Data, *, weights: str | Path | None = 
         raise ValueError(f"model.options {model.options} do not fit {model.name!r}: {error}") from error
     except RuntimeError as error:
         raise OSError(f"model {model.name!r}: {error}") from error
+    classifier.set_params(preprocessing_defences=make_preprocessors(model, shape, classifier.device_type))
+    return classifier
 
 
 def _check_fit(recipe: Recipe, data: Data) -> tuple[tuple[int, int, int], int]:
@@ -107,35 +110,16 @@ def make_averaging(section: TrainerSection) -> Averaging | None:
     return cls(**section.averaging_options)
 
 
-def make_trainer(recipe: Recipe, classifier: PyTorchClassifier, *, folder: str | Path | None = None) -> RobustTrainer:
-    """The trainer of a recipe; ``folder`` becomes its ``checkpoint_dir``.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-    section = recipe.trainer
-    return RobustTrainer(
-        classifier,
-        threat=make_threat(recipe),
-        loss=make_loss(section),
-        steps=section.steps,
-        step_size=section.step_size,
-        averaging=make_averaging(section),
-        checkpoint_dir=folder,
-        **engine_options(section),
-    )
-
-
 def engine_options(section: TrainerSection) -> dict[str, Any]:
     """The part of the section that the engine reads, whatever options it may have, without the folder."""
     known = EngineOptions.__dataclass_fields__.keys() - NOT_IN_RECIPES
     return {key: getattr(section, key) for key in keys_of("trainer") if key in known}
 
 
-def fit(recipe: Recipe, trainer: RobustTrainer, data: Data) -> None:
-    """Train as the recipe says; errors as `RobustTrainer.fit`."""
+def fit(recipe: Recipe, trainer: EngineTrainer, data: Data) -> None:
+    """Train as the recipe says; errors as its `fit`."""
     section = recipe.trainer
-    schedule = make_schedule(recipe.schedule, trainer.get_classifier().optimizer, epochs=section.nb_epochs)
+    schedule = make_schedule(recipe.schedule, trainer.optimizer, epochs=section.nb_epochs)
     told: dict[str, Any] = {"nb_epochs": section.nb_epochs, "scheduler": schedule, "validation_data": data.held_out}
     if data.streamed is None:
         trainer.fit(data.x_train, data.y_train, batch_size=section.batch_size, **told)

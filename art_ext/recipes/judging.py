@@ -13,9 +13,10 @@ from art_ext.engine.loop import checkpoint_of
 from art_ext.evaluation import RobustnessReport, evaluate
 from art_ext.evaluation.suites import ATTACKS, SUITES
 from art_ext.naming import lookup
-from art_ext.recipes.build import make_classifier, make_threat
+from art_ext.recipes.build import make_threat
 from art_ext.recipes.folder import RECIPE
 from art_ext.recipes.images import Data, make_data
+from art_ext.recipes.kinds import trained_classifier
 from art_ext.recipes.resolve import read_recipe
 from art_ext.recipes.sections import Recipe
 
@@ -34,7 +35,7 @@ def load_run(folder: str | Path, which: str | None = None) -> tuple[Recipe, Data
     recipe = read_recipe(Path(folder) / RECIPE)
     data = make_data(recipe.data, seed=recipe.trainer.seed)
     weights = checkpoint_of(folder, which or which_of(recipe))
-    return recipe, data, make_classifier(recipe, data, weights=weights)
+    return recipe, data, trained_classifier(recipe, data, weights)
 
 
 def which_of(recipe: Recipe) -> str:

@@ -26,11 +26,20 @@ def planned(recipe: Recipe) -> list[str]:
     parts = []
     if recipe.schedule.name != "constant":
         parts.append(f"the schedule {recipe.schedule.name!r}")
+    if _anneals(recipe):
+        parts.append("the annealing of the soft quantization")
     if _changes(make_loss(recipe.trainer)):
         parts.append(f"the loss {recipe.trainer.loss!r}")
     if recipe.trainer.averaging == "swa":
         parts.append("the averaging 'swa'")
     return parts
+
+
+def _anneals(recipe: Recipe) -> bool:
+    """Whether the temperature of a layer follows the share of the epochs."""
+    layers = [entry.get("name") for entry in recipe.model.preprocessors]
+    noisy = recipe.trainer.kind == "noisy" and recipe.trainer.kind_options.get("anneal", 1.0) is not None
+    return noisy and "soft-quantization" in layers
 
 
 def _changes(loss: Loss) -> bool:

@@ -11,10 +11,10 @@ from art_ext.engine.checkpoint import BEST, LAST, prepare_folder
 from art_ext.engine.loop import checkpoint_of
 from art_ext.evaluation import RobustnessReport
 from art_ext.processes import Processes
-from art_ext.recipes.build import make_classifier
 from art_ext.recipes.folder import RECIPE, by_the_first
 from art_ext.recipes.images import make_data
 from art_ext.recipes.judging import judge, which_of
+from art_ext.recipes.kinds import trained_classifier
 from art_ext.recipes.layers import Layer
 from art_ext.recipes.resolve import as_mapping, load_recipe
 from art_ext.recipes.run import checked
@@ -94,7 +94,7 @@ def evaluate_run(judged: Judged, output: Path) -> tuple[RobustnessReport, Path]:
     """
     by_the_first(lambda: _prepare(output))
     data = make_data(judged.recipe.data, seed=judged.recipe.trainer.seed)
-    classifier = make_classifier(judged.recipe, data, weights=judged.weights)
+    classifier = trained_classifier(judged.recipe, data, judged.weights)
     report = judge(judged.recipe, classifier, data, resume=output / "evaluation" / _name(judged))
     page = output / "report.html"
     if Processes.launched().is_first:

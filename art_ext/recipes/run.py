@@ -12,11 +12,12 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_ext.engine.history import History
 from art_ext.processes import Processes
-from art_ext.recipes.build import fit, make_averaging, make_classifier, make_threat, make_trainer
+from art_ext.recipes.build import fit, make_averaging, make_classifier, make_threat
 from art_ext.recipes.defaults import complete
 from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, by_the_first, claim, record, require_same, write_json
 from art_ext.recipes.images import Data, check_data, make_data
 from art_ext.recipes.judging import check_suite
+from art_ext.recipes.kinds import make_trainer
 from art_ext.recipes.optimizers import check_schedule
 from art_ext.recipes.sections import Recipe
 
@@ -86,7 +87,7 @@ def run_recipe(
     fit(recipe, trainer, data)
     if Processes.launched().is_first:
         write_json(folder / RESULT, summary(trainer.history))
-    return RunResult(folder, recipe, classifier, data, trainer.history)
+    return RunResult(folder, recipe, trainer.get_classifier(), data, trainer.history)
 
 
 def checked(recipe: Recipe) -> Recipe:

@@ -17,6 +17,8 @@ class ModelSection:
     Args:
         name: of the architecture, e.g. resnet18.
         options: further arguments of the architecture, e.g. {width: 8}.
+        preprocessors: in front of the network, in this order, e.g. [{name: noise-injection, scale: 0.1}]; see art-ext
+            list preprocessors.
         stem: of a ResNet; auto takes the one for small images up to 64 pixels.
         pretrained: begin with timm's weights.
         checkpoint: a file of weights to begin with.
@@ -29,6 +31,7 @@ class ModelSection:
 
     name: str
     options: Options = field(default_factory=dict)
+    preprocessors: list[dict[str, Any]] = field(default_factory=list)
     stem: Literal["auto", "cifar", "imagenet"] = "auto"
     pretrained: bool = False
     checkpoint: str | None = None
@@ -125,6 +128,7 @@ NAMED_OPTIONS = (
     ("model", "name", "options"),
     ("data", "name", "options"),
     ("data", "name", "root"),
+    ("trainer", "kind", "kind_options"),
     ("trainer", "loss", "loss_options"),
     ("trainer", "averaging", "averaging_options"),
     ("optimizer", "name", "options"),

@@ -12,9 +12,11 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSection(EngineOptions):
-    """How it is trained: a loss, an inner PGD attack, an averaging, and every option of the engine.
+    """How it is trained: by which trainer, a loss, an inner PGD attack, an averaging, and every option of the engine.
 
     Args:
+        kind: of trainer: robust, noisy or inn, see art-ext list trainers.
+        kind_options: arguments of the trainer that have no field here, e.g. {noise: signs} of noisy.
         loss: see art-ext list losses.
         loss_options: hyper-parameters of the loss, e.g. {beta: 6}.
         averaging: see art-ext list averagings; null for none.
@@ -26,6 +28,8 @@ class TrainerSection(EngineOptions):
         augment: crop-flip, crop or flip, see art-ext list augmentations; null for none.
     """
 
+    kind: str = "robust"
+    kind_options: Options = field(default_factory=dict)
     loss: str = "pgd-at"
     loss_options: Options = field(default_factory=dict)
     averaging: str | None = None

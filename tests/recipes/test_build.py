@@ -7,7 +7,8 @@ import torch
 
 from art_ext.averaging import EMA
 from art_ext.recipes import Recipe, make_data, recipe_of
-from art_ext.recipes.build import make_classifier, make_trainer
+from art_ext.recipes.build import make_classifier
+from art_ext.recipes.kinds import make_trainer
 
 LEAST: dict[str, Any] = {
     "model": {"name": "small_cnn", "options": {"width": 4}, "device": "cpu"},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from art_ext.recipes import DataSection, make_data, recipe_of
-from art_ext.recipes.build import fit, make_classifier, make_trainer
+from art_ext.recipes.build import fit, make_classifier
+from art_ext.recipes.kinds import make_trainer
 
 
 def test_examples_are_a_choice_that_the_seed_decides() -> None:

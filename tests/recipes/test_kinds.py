@@ -1,0 +1,107 @@
+"""Trainers and preprocessors that a recipe names: made, refused, trained, and found again on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from art_ext import INNTrainer, NoisyTrainer, RobustTrainer
+from art_ext.nn.soft_vote import SoftVote
+from art_ext.preprocessors import PREPROCESSORS
+from art_ext.recipes import Recipe, load_run, make_data, recipe_of, run_recipe, shipped
+from art_ext.recipes.build import make_classifier
+from art_ext.recipes.kinds import make_trainer
+from art_ext.recipes.planned import planned
+from art_ext.recipes.run import checked
+
+LEAST: dict[str, Any] = {
+    "model": {"name": "small_cnn", "options": {"width": 4}, "device": "cpu"},
+    "data": {"name": "digits", "train_examples": 64, "test_examples": 20},
+    "threat": {"eps": 0.1},
+    "trainer": {"batch_size": 32, "nb_epochs": 2, "progress": False, "precision": "fp32"},
+}
+QUANTIZED = [{"name": "soft-quantization", "levels": 3}]
+
+
+def recipe(**sections: dict[str, Any]) -> Recipe:
+    return recipe_of({**LEAST, **{name: LEAST.get(name, {}) | keys for name, keys in sections.items()}})
+
+
+KINDS = {
+    "robust": ({}, {}, RobustTrainer),
+    "noisy": ({"kind": "noisy", "kind_options": {"noise": "signs"}, "averaging": "ema"}, {}, NoisyTrainer),
+    "quantized": ({"kind": "noisy"}, {"preprocessors": QUANTIZED}, NoisyTrainer),
+    "inn": ({"kind": "inn", "kind_options": {"snapshots": 2, "beta": 0.0, "gamma": 0.0}}, {}, INNTrainer),
+}
+
+
+@pytest.mark.parametrize("trainer, model, cls", KINDS.values(), ids=KINDS)
+def test_a_run_is_found_again(trainer: dict[str, Any], model: dict[str, Any], cls: type, tmp_path: Path) -> None:
+    chosen = recipe(trainer=trainer, model=model)
+    data = make_data(chosen.data)
+    assert type(make_trainer(chosen, make_classifier(chosen, data))) is cls
+    done = run_recipe(chosen, tmp_path / "run")
+    again, data, classifier = load_run(tmp_path / "run", "last")
+    assert again == done.recipe == checked(chosen)
+    found, expected = (c.predict(data.x_test) for c in (classifier, done.classifier))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.shape == (20, 10)
+    assert isinstance(classifier.model, SoftVote) is (cls is INNTrainer)
+
+
+def test_preprocessors_come_in_their_order_with_the_defaults_written_out() -> None:
+    chosen = recipe(model={"preprocessors": [{"name": "inn", "alpha": 0.2}, *QUANTIZED]})
+    first, second = make_classifier(chosen, make_data(chosen.data)).preprocessing_defences
+    assert (type(first).name, first.alpha, first.module.backgrounds.shape[1:]) == ("inn", 0.2, (1, 8, 8))
+    assert (type(second).name, second.levels, second.temperature) == ("soft-quantization", 3, 0.1)
+    written = checked(chosen).model.preprocessors
+    assert written[0]["beta"] == 0.1
+    assert written[1]["temperature"] == 0.1
+    assert recipe_of({**LEAST, "model": {**LEAST["model"], "preprocessors": written}}).model.preprocessors == written
+
+
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "kind": ({"kind": "nois"}, {}, "unknown kind of trainer 'nois'; did you mean 'noisy'"),
+    "option": (
+        {"kind": "inn", "kind_options": {"alfa": 1}},
+        {},
+        "unknown option 'alfa' of trainer 'inn'; did you mean",
+    ),
+    "option of another": ({"kind_options": {"noise": "signs"}}, {}, "unknown option 'noise' of trainer 'robust'"),
+    "loss": ({"kind": "inn", "loss": "nmse"}, {}, "trainer.loss is 'nmse', but trainer.kind 'inn' does not use it"),
+    "steps": ({"kind": "noisy", "steps": 3}, {}, "trainer.steps is 3, but trainer.kind 'noisy' does not use it"),
+    "averaging": ({"kind": "inn", "averaging": "ema"}, {}, "trainer.averaging is 'ema', but trainer.kind 'inn'"),
+    "preprocessor": ({}, {"preprocessors": [{"name": "noise"}]}, "unknown preprocessor 'noise'"),
+    "without a name": ({}, {"preprocessors": [{"scale": 1}]}, "each must have a name"),
+    "its option": ({}, {"preprocessors": [{"name": "inn", "alfa": 1}]}, "unknown option 'alfa' of preprocessor 'inn'"),
+    "what it needs": ({}, {"preprocessors": [{"name": "noise-injection"}]}, "needs the options scale"),
+}
+
+
+@pytest.mark.parametrize("trainer, model, told", BAD.values(), ids=BAD)
+def test_wrong_recipes(trainer: dict[str, Any], model: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        checked(recipe(trainer=trainer, model=model))
+
+
+def test_the_number_of_epochs_decides_about_the_annealing() -> None:
+    quantized = recipe(trainer={"kind": "noisy"}, model={"preprocessors": QUANTIZED})
+    assert planned(quantized) == ["the annealing of the soft quantization"]
+    constant = replace(quantized, trainer=replace(quantized.trainer, kind_options={"anneal": None}))
+    assert planned(constant) == planned(recipe(trainer={"kind": "inn"})) == []
+
+
+def test_every_preprocessor_and_kind_has_a_recipe() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in shipped().values()]
+    assert any("kind: inn" in text for text in texts)
+    for name in PREPROCESSORS.keys() - {"inn"}:  # its trainer brings its own
+        assert any(f"name: {name}" in text for text in texts), name
+
+
+def test_noise_is_as_the_seed_says(tmp_path: Path) -> None:
+    injected = {"preprocessors": [{"name": "noise-injection", "scale": 0.1, "apply_fit": True}]}
+    runs = [run_recipe(recipe(model=injected), tmp_path / name).classifier.model.state_dict() for name in "ab"]
+    assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0])
