@@ -79,7 +79,11 @@ def test_several_thresholds_are_crossed_one_after_the_other():
         assert x_adv.item() == pytest.approx(expected)
 
 
-BAD = {"steps": ({"steps": 0}, "steps must be"), "eot": ({"eot": 0}, "eot must be"), "goal": ({"objective": "cee"}, "'ce'")}
+BAD = {
+    "steps": ({"steps": 0}, "steps must be"),
+    "eot": ({"eot": 0}, "eot must be"),
+    "goal": ({"objective": "cee"}, "'ce'"),
+}
 
 
 @pytest.mark.parametrize("options, message", BAD.values(), ids=BAD)
