@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _panel(axis: Any, heading: str, rows: Sequence[Row]) -> None:
             [place + offset for place, _ in known],
             [100 * figure.mean for _, figure in known],
             0.9 * BAR,
-            xerr=[100 * (figure.std or 0) for _, figure in known],
+            xerr=[nan if figure.std is None else 100 * figure.std for _, figure in known],
             color=PALETTE[number],
             label=HEADS[part],
             error_kw={"elinewidth": 1, "capsize": 2},
