@@ -31,4 +31,4 @@ trainer = RobustTrainer(
     classifier, threat=threat, loss="trades", steps=4, averaging="ema", grad_clip=1.0, augment="crop"
 )
 trainer.fit(x, y, batch_size=batch_size, nb_epochs=epochs, scheduler=warm_up, scheduler_step="batch")
-print(evaluate(classifier, x_test[::5], y_test[::5], threat=threat))
+print(evaluate(classifier, x_test[::20], y_test[::20], threat=threat))
