@@ -58,7 +58,7 @@ def apgd(
         rho: see above (paper: 0.75).
         give_up: with ``targets`` and ``eot`` 1: at the second checkpoint (step 41 of 100), leave a target alone whose
             objective would not get above 0 if it rose by so many times what it gained since the first; None: go on to
-            the end, as published (suite ``fast``: 10, our decision).
+            the end, as published (suites ``fast`` and ``standard``: 10, our decision).
         generator: source of the random starts, on ``x``'s device; default: torch's global one.
 
     Returns:

@@ -85,7 +85,7 @@ ATTACKS: dict[str, PGDAttack | FunctionAttack] = {
 }
 FAST = ("fgsm", "pgd-20", "apgd-dlr", "apgd-t-fast")
 WHOLE = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
-STANDARD = (  # AutoAttack's four, and APGD from more starts; FAB-T and Square leave alone what they would not break
+STANDARD = (  # AutoAttack's four, and APGD from more starts; APGD-T, FAB-T and Square leave alone what is hopeless
     ATTACKS["apgd-ce"],
     ATTACKS["apgd-dlr"],
     FunctionAttack(
@@ -94,8 +94,9 @@ STANDARD = (  # AutoAttack's four, and APGD from more starts; FAB-T and Square l
         options={"objective": "margin", "restarts": 5, "steps": 50},
         confirms=True,
     ),
-    ATTACKS["apgd-t"],
-    ATTACKS["apgd-t-fast"],
+    FunctionAttack(
+        name="APGD-T 2 restarts", function=apgd, options={"targets": 9, "restarts": 2, "give_up": 10.0}, confirms=True
+    ),
     FunctionAttack(name="FAB-T", function=fab, options={"give_up": 1.5}),
     FunctionAttack(name="Square", function=square, options={"give_up": 8.0}, confirms=True),
 )

@@ -1,8 +1,5 @@
 """``art-ext list``."""
 
-import sys
-from types import ModuleType
-
 import pytest
 
 from art_ext.cli import main
@@ -38,14 +35,3 @@ def test_an_unknown_kind_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         main(["list", "lossess"])
     assert stop.value.code == 2
     assert "did you mean 'losses'" in capsys.readouterr().err
-
-
-def test_a_package_that_comes_later_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    from art_ext.cli.listing import _classes_of
-
-    later = ModuleType("later")
-    later.__spec__ = pytest.__spec__
-    vars(later).update({"__all__": ["Blur"], "Blur": type("Blur", (), {"__doc__": "Blurs.\n\nA lot."})})
-    monkeypatch.setitem(sys.modules, "later", later)
-    assert _classes_of("later")() == [("Blur", "Blurs.")]
-    assert _classes_of("art_ext.never")() == []
