@@ -63,7 +63,6 @@ def crossing(
     """
     check_steps(steps=steps, eot=eot)
     goal, hunt = get_objective(objective), Hunt(model, x, y)
-    best = torch.full((len(x),), -torch.inf, device=x.device)
     now, pull = x.detach().clone(), torch.zeros_like(x)
     with evaluating(model), frozen(model):
         for step in range(steps + 1):
@@ -71,8 +70,6 @@ def crossing(
             if not len(i):
                 break
             grad, value, logits = input_gradient(model, now[i], y[i], goal, eot)
-            better = value > best[i]
-            best[i] = torch.where(better, value.to(best), best[i])
             hunt.settle(i, now[i], value, ask=False)
             if eot == 1:
                 hunt.drop(i[hunt.confirm(i, now[i], logits.argmax(1) != y[i])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -126,18 +126,28 @@ def input_gradient(
 def _averaged(
     model: nn.Module, x: Tensor, target: Tensor, objective: Objective, draws: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Means over draws, of which several share a pass where the model allows it."""
+    grad, values, logits = mean_over_draws(
+        model, lambda *many: input_gradient(model, *many, objective), (x, target), draws
+    )
+    return grad, values, logits
+
+
+def mean_over_draws(
+    model: nn.Module, look: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], draws: int
+) -> list[Tensor]:
+    """Means over draws of what ``look`` finds for ``inputs`` (each (N, ...)), each of (N, ...).
+
+    Several draws share a pass where ``model`` allows it, see `art_ext.model.Surrogate`.
+    """
+    n, sums = len(inputs[0]), list[Tensor]()
     rows = model.rows if isinstance(model, Surrogate) else 0
-    together = min(max(rows // max(len(x), 1), 1), draws)
-    sums: list[Tensor] = []
+    together = min(max(rows // max(n, 1), 1), draws)
     for first in range(0, draws, together):
         copies = min(together, draws - first)
-        many_x, many_targets = (t.repeat(copies, *[1] * (t.ndim - 1)) for t in (x, target))
-        found = input_gradient(model, many_x, many_targets, objective)
-        parts = [part.unflatten(0, (copies, len(x))).sum(0) for part in found]
+        found = look(*(t.repeat(copies, *[1] * (t.ndim - 1)) for t in inputs))
+        parts = [part.unflatten(0, (copies, n)).sum(0) for part in found]
         sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
-    grad, values, logits = (total / draws for total in sums)
-    return grad, values, logits
+    return [total / draws for total in sums]
 
 
 def _gradient(value: Tensor, leaf: Tensor) -> Tensor:

@@ -53,11 +53,13 @@ def _through(source: nn.Module) -> list[FunctionAttack]:
     ]
 
 
-def in_float64(model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatModel, generator: torch.Generator) -> Tensor:
-    """Targeted APGD on a float64 copy of the model; the model itself judges."""
+def in_float64(
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: ThreatModel, generator: torch.Generator, eot: int = 1
+) -> Tensor:
+    """Targeted APGD on a float64 copy of the model, averaged over ``eot`` draws; the model itself judges."""
     double = _Double(copy.deepcopy(judge_of(model)).double())
     pair = Surrogate(double, judge_of(model), trusted=False)
-    return apgd(pair, x, y, threat=threat, targets=9, generator=generator)
+    return apgd(pair, x, y, threat=threat, targets=9, eot=eot, generator=generator)
 
 
 class _Double(nn.Module):

@@ -47,8 +47,9 @@ class PGDAttack:
         objective: ``"ce"``, ``"margin"``, … or a function (logits, y) -> (N,).
         random_start: as in `pgd`.
         restarts: independent starts.
-        early_exit: stop at the first iterate that is misclassified. It can only lower the accuracy, and saves passes;
-            it costs one forward more for examples that survive.
+        early_exit: stop at the first iterate that is misclassified, which saves passes and costs one forward more for
+            examples that survive. Not against a randomised defense (``eot`` above 1, or `art_ext.evaluate` found it to
+            be one): there a lucky draw proves nothing, and to stop at it would leave the point just at the boundary.
 
     Raises:
         ValueError: an unknown objective (the nearest name is proposed).
@@ -90,7 +91,7 @@ class PGDAttack:
             random_start=self.random_start,
             restarts=self.restarts,
             eot=eot,
-            early_exit=self.early_exit,
+            early_exit=self.early_exit and eot == 1,
             generator=generator,
         )
 

@@ -20,6 +20,7 @@ from art_ext.evaluation.cost import Cost, counting
 from art_ext.evaluation.draws import enumerating
 from art_ext.evaluation.journal import JournalError, Piece
 from art_ext.evaluation.memory import in_halves, out_of_memory
+from art_ext.evaluation.native import PGDAttack
 from art_ext.evaluation.session import Session
 from art_ext.evaluation.suites import Attack
 from art_ext.isolation import derive_seed, seeded
@@ -176,6 +177,8 @@ def _run(attack: Any, bench: Bench, cost: Cost) -> tuple[Tensor, int, int]:
     seed = int(torch.randint(2**32, ()))
     fast = bench.attacked if getattr(attack, "confirms", False) else None
     model: nn.Module = bench.model if fast is None else fast
+    if bench.draws > 1 and isinstance(attack, PGDAttack):
+        attack = replace(attack, early_exit=False)  # whatever eot is: fresh draws judge, not the one that it stopped at
     x, y = bench.x.to(device), bench.y.to(device)
     with counting(bench.classifier.model, cost, also=() if bench.copy is None else (bench.copy,)):
         try:

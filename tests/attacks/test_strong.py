@@ -181,11 +181,41 @@ class Liar(nn.Module):
         return self.body(x) + torch.tensor([0.0, 0.0, 0.0, 100.0])
 
 
-def test_more_draws_stop_nothing_early(conv_model, images):
+DRAWN = {"apgd": (apgd, {"steps": 3}), "square": (square, {"queries": 4, "give_up": 1e-6})}
+
+
+@pytest.mark.parametrize("attack, options", DRAWN.values(), ids=DRAWN)
+def test_more_draws_stop_nothing_early(conv_model, images, attack, options):
     x, y = images
     counting = Counting(conv_model)
-    apgd(counting, x, y, threat=ThreatModel("linf", 0.5), steps=3, eot=2, generator=generator())
-    assert counting.rows == [len(x)] * 8  # the start and three steps, two draws each
+    attack(counting, x, y, threat=ThreatModel("linf", 0.5), eot=2, generator=generator(), **options)
+    assert counting.rows == [len(x)] * 8  # the start and three steps, or four queries, two draws each
+    counting.rows.clear()
+    shared = Surrogate(counting, conv_model, rows=2 * len(x))
+    attack(shared, x, y, threat=ThreatModel("linf", 0.5), eot=2, generator=generator(), **options)
+    assert counting.rows == [2 * len(x)] * 4
+
+
+class Lucky(nn.Module):
+    """Wrong about everything in its first pass, and right from then on until the perturbation is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        value = x.flatten(1).mean(1) - 0.6 if self.passes > 1 else torch.full((len(x),), 0.1)
+        return torch.stack((-value, value), 1)
+
+
+def test_square_averages_draws_and_ends_at_the_lowest_mean_margin():
+    x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.long)
+    options = {"threat": ThreatModel("linf", 0.2), "queries": 60}
+    stopped = square(Lucky(), x, y, generator=generator(), **options)
+    averaged = square(Lucky(), x, y, eot=8, generator=generator(), **options)
+    assert (averaged.mean((1, 2, 3)) > 0.6).all()  # fooled whatever is drawn
+    assert (stopped.mean((1, 2, 3)) < 0.6).any()
 
 
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS))
@@ -242,6 +272,7 @@ BAD = {
     "objective": (apgd, {"objective": "crossentropy"}, "objective"),
     "no targets": (fab, {"targets": 0}, "targets must be a whole number of at least 1; got 0"),
     "no queries": (square, {"queries": 0}, "queries must be a whole number"),
+    "no draws": (square, {"eot": 0}, "eot must be a whole number of at least 1; got 0"),
     "share": (square, {"share": 0.0}, r"share must be in \(0, 1\]; got 0.0"),
     "APGD without targets gives up": (apgd, {"give_up": 10.0}, "give_up must be None, or > 0 with targets; got 10.0"),
     "FAB gives up inside the ball": (fab, {"give_up": 0.9}, "give_up must be None or at least 1; got 0.9"),

@@ -7,6 +7,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from art_ext.evaluation import Cost, PGDAttack, counting, evaluate
+from art_ext.nn.noise import Noise
 from art_ext.threat import ThreatModel
 
 THREAT = ThreatModel("linf", 0.02)
@@ -58,6 +59,16 @@ def test_early_exit_saves_passes(linear):
     )
     assert report.robust_accuracy == 0
     assert report.attacks["PGD-20"].forwards < 10
+
+
+@pytest.mark.parametrize("eot", [1, 3])
+def test_nothing_stops_early_at_a_lucky_draw(linear, eot):
+    """Every example of a randomised defense costs all steps, with gradients of one draw too."""
+    net = nn.Sequential(Noise(0.2, clip=None), linear.net)
+    suite = [PGDAttack(name=name, steps=5, early_exit=early) for name, early in (("stops", True), ("goes on", False))]
+    options = {"threat": ThreatModel("linf", 0.3), "suite": suite, "eot": eot}
+    report = evaluate(net, linear.x, linear.y, progress=False, indicators=False, **options)
+    assert [result.forwards for result in report.attacks.values()] == [5 * eot] * 2
 
 
 def test_results_are_untouched_and_writing_into_logits_works():
