@@ -15,6 +15,7 @@ from art_ext.evaluation.draws import MOST_OUTCOMES, choosing, independent, outco
 from art_ext.evaluation.memory import in_halves, out_of_memory
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel, Surrogate
+from art_ext.nn.soft_vote import SoftVote
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 
@@ -102,7 +103,8 @@ def is_random(bench: Bench) -> bool:
 def listed(bench: Bench) -> int:
     """How many outcomes the random choices of the model have; 1 where they cannot be listed, or change nothing."""
     outcomes, found = outcomes_of(bench.model), []
-    if not 1 < outcomes <= MOST_OUTCOMES:
+    mixed = any(part.mixes_outcomes for part in bench.model.modules() if isinstance(part, SoftVote))
+    if mixed or not 1 < outcomes <= MOST_OUTCOMES:
         return 1
     for outcome in range(outcomes):
         with choosing(bench.model, outcome), seeded(derive_seed(bench.seed, "listed")):

@@ -75,6 +75,12 @@ class SoftVote(nn.Module):
         """How many copies of an image go through a network in one forward."""
         return len(self.models) * self._outcomes * self.draws
 
+    @property
+    def mixes_outcomes(self) -> bool:
+        """Whether ballots of one forward choose apart: to fix the choice for all of them makes another predictor."""
+        drawn = self.transform is not None and not self.every_outcome and outcomes_of(self.transform) > 1
+        return self.passes > 1 and (drawn or outcomes_of(self.models) > 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, C) of images (N, C, H, W): their softmax is the vote."""
         votes = [self._votes(x, *ballot) for ballot in self._ballots()]

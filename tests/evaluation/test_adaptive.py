@@ -41,11 +41,21 @@ SUITES = {
     "one background, no noise": (Interference(BACKGROUNDS[:1], **NOISE_ONLY), AVERAGED),
     "noise without backgrounds": (Interference(BACKGROUNDS[:0]), AVERAGED + VOTE),
     "noise": (Noise(0.1), ["APGD-CE, 32 draws", "APGD-DLR, 32 draws", *VOTE]),
-    "vote": (SoftVote(nn.Linear(2, 2), transform=Interference(BACKGROUNDS)), AVERAGED),
+    "vote": (SoftVote(nn.Linear(2, 2), transform=Interference(BACKGROUNDS, **NOISE_ONLY)), AVERAGED),
+    "vote of networks": (SoftVote(nn.Linear(2, 2)), AVERAGED),
+    "vote, noisy": (
+        SoftVote(nn.Linear(2, 2), transform=Interference(BACKGROUNDS)),
+        ["APGD-CE, 11 draws", "APGD-DLR, 11 draws"],
+    ),
     "vote, single": (
         SoftVote(nn.Linear(2, 2), transform=Interference(BACKGROUNDS), every_outcome=False),
-        AVERAGED + LISTED,
+        ["APGD-CE, 32 draws", "APGD-DLR, 32 draws", *LISTED],
     ),
+    "vote, one draw of noise": (
+        SoftVote(nn.Linear(2, 2), transform=nn.Sequential(Noise(0.1)), draws=1),
+        ["APGD-CE, 32 draws", "APGD-DLR, 32 draws"],
+    ),
+    "vote, enough draws of noise": (SoftVote(nn.Linear(2, 2), transform=Noise(0.1), draws=40), AVERAGED),
     "very soft": (SoftQuantizer(temperature=1.0), STEPS + ENDING),
     "sharp": (
         SoftQuantizer(levels=3, temperature=0.05),
@@ -93,7 +103,29 @@ def test_the_union_of_a_model(preprocessor, expected):
 def test_a_vote_answers_for_what_it_takes_the_mean_over():
     inner = nn.Sequential(SoftQuantizer(temperature=1.0), nn.Linear(2, 2))
     vote = SoftVote(inner, transform=nn.Sequential(Interference(BACKGROUNDS), Noise(0.1)))
-    assert names(default_suite(vote)[1]) == ["fast", "apgd-ce", *STEPS, *ENDING]
+    averaged = ["APGD-CE, 11 draws", "APGD-DLR, 11 draws"]
+    assert names(default_suite(vote)[1]) == ["fast", *averaged, *STEPS, *ENDING]
+
+
+IDLE = {
+    "noise": (lambda act: NoiseInjection(scale=0.1, apply_fit=True, apply_predict=act), ["APGD-CE, 32 draws"]),
+    "soft quantization": (lambda act: SoftQuantization(temperature=1.0, apply_predict=act), STEPS),
+    "inn": (lambda act: INNPreprocessor(input_shape=SHAPE, apply_predict=act), LISTED),
+}
+
+
+@pytest.mark.parametrize("build, some", IDLE.values(), ids=IDLE)
+def test_what_acts_in_training_alone_is_not_attacked(build, some):
+    for acts in (False, True):
+        classifier = PyTorchClassifier(
+            nn.Sequential(nn.Flatten(), nn.Linear(48, 3)),
+            nn.CrossEntropyLoss(),
+            SHAPE,
+            3,
+            preprocessing_defences=[build(acts)],
+        )
+        name, suite = default_suite(DefendedModel(classifier))
+        assert set(some) <= set(names(suite)) if acts else (name, suite) == ("fast", ["fast"])
 
 
 class Own(nn.Module):
@@ -224,6 +256,22 @@ def test_the_gradient_of_a_vote_is_taken_over_all_backgrounds(linear):
     options = {"threat": ThreatModel("linf", 0.01), "generator": torch.Generator().manual_seed(0)}
     on_the_vote(net, x, y, attack=apgd, steps=1, draws=4, **options)
     assert Counter(watched.seen) == {0: 8, 1: 8, 2: 8}  # two looks of two votes of six draws
+
+
+def test_the_float64_attack_averages_draws(linear):
+    calls = []
+
+    def note(_, args):
+        if args[0].requires_grad:
+            calls.append(args[0].dtype)
+
+    net = nn.Sequential(Noise(0.1), linear.net).eval()
+    net.register_forward_pre_hook(note)
+    x, y = torch.from_numpy(linear.x[:4]), torch.from_numpy(linear.y[:4])
+    options = {"threat": ThreatModel("linf", 0.01), "generator": torch.Generator().manual_seed(0)}
+    attack = next(a for a in adaptive_suite(SoftQuantizer(temperature=0.05)) if "float64" in getattr(a, "name", a))
+    attack.run(net, x, y, eot=3, **options)
+    assert calls == [torch.float64] * 3 * 101  # one target, the start and a hundred steps: no lucky draw ends it
 
 
 @pytest.mark.parametrize("eot, passes", [(1, 5), (3, 5), (7, 7)])

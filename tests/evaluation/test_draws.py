@@ -17,6 +17,7 @@ from art_ext.evaluation import (
 )
 from art_ext.evaluation.draws import MOST_OUTCOMES, choosing, enumerating, independent, outcomes_of
 from art_ext.model import Surrogate
+from art_ext.nn.soft_vote import SoftVote
 from art_ext.threat import ThreatModel
 
 THREAT = ThreatModel("linf", 0.02)
@@ -93,6 +94,25 @@ def test_a_choice_for_the_whole_batch_is_never_taken_for_none(linear, seed):
     """Two passes agree by chance every other time."""
     report = run(nn.Sequential(OneOf(0.0, 0.3), linear.net), linear, n_examples=10, seed=seed)
     assert (report.randomised, report.outcomes) == (True, 2)
+
+
+def voting(every_outcome: bool, draws: int, net: nn.Module) -> SoftVote:
+    return SoftVote(net, transform=OneOf(0.0, 0.3, -0.3), draws=draws, every_outcome=every_outcome)
+
+
+VOTES = {
+    "all of them vote": (lambda net: voting(True, 2, net), (False, 1)),
+    "one ballot": (lambda net: voting(False, 1, net), (True, 3)),
+    "ballots that choose apart": (lambda net: voting(False, 4, net), (True, 1)),
+    "inside the network": (lambda net: SoftVote(nn.Sequential(OneOf(0.0, 0.3), net), draws=4), (True, 1)),
+}
+
+
+@pytest.mark.parametrize("build, expected", VOTES.values(), ids=VOTES)
+def test_the_choices_of_a_vote_are_listed_where_that_is_what_it_does(linear, build, expected):
+    """Several ballots of one background are another predictor than ballots that each draw their own."""
+    report = run(build(linear.net), linear, n_examples=10, suite=["fgsm"])
+    assert (report.randomised, report.outcomes) == expected
 
 
 class Undeclared(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import singledispatch
+from math import ceil
 from typing import Any
 
 from torch import nn
@@ -53,7 +54,7 @@ def adaptive_suite(part: object, threat: ThreatModel | None = None) -> list[Any]
 def _(part: Interference, threat: ThreatModel | None = None) -> list[Any]:
     """Averages over draws, over all backgrounds in turn, and the gradient of the vote of many draws."""
     averaged: list[Any] = ["apgd-ce", "apgd-dlr"]  # `evaluate` averages them, over all outcomes if that is all there is
-    if not part.beta and not (part.gamma and part.density):
+    if not _noisy(part):
         return [*averaged, _vote()] if part.outcomes > 1 else averaged
     return [*averaged, *(_enumerated() if part.outcomes > 1 else ()), _vote()]
 
@@ -61,14 +62,17 @@ def _(part: Interference, threat: ThreatModel | None = None) -> list[Any]:
 @adaptive_suite.register
 def _(part: Noise, threat: ThreatModel | None = None) -> list[Any]:
     """Averages over 32 draws, and the gradient of their vote."""
-    return [*(Averaged(attack=ATTACKS[name], draws=DRAWS) for name in ("apgd-ce", "apgd-dlr")), _vote()]
+    return [*_averaged(DRAWS), _vote()]
 
 
 @adaptive_suite.register
 def _(part: SoftVote, threat: ThreatModel | None = None) -> list[Any]:
-    """The gradient of the vote itself: nothing else sees all voters at once."""
+    """The gradient of the vote itself, over 32 draws together: nothing else sees all voters at once."""
+    inside = [] if part.transform is None else list(part.transform.modules())
+    votes = ceil(DRAWS / part.passes) if any(map(_noisy, inside)) else 1
     hidden = part.transform is not None and not part.every_outcome and outcomes_of(part.transform) > 1
-    return ["apgd-ce", "apgd-dlr", *(_enumerated() if hidden else ())]
+    averaged: list[Any] = _averaged(votes) if votes > 1 else ["apgd-ce", "apgd-dlr"]
+    return [*averaged, *(_enumerated() if hidden else ())]
 
 
 @adaptive_suite.register
@@ -104,10 +108,26 @@ def default_suite(model: nn.Module, threat: ThreatModel | None = None) -> tuple[
 
 
 def _attacked(model: nn.Module) -> Iterator[object]:
-    """The parts that count: what a vote takes the mean over is the vote's affair."""
+    """The parts that count: what a vote takes the mean over is the vote's affair, what acts in training alone nobody's.
+"""
+    steps = [(m, m.preprocessor) for m in model.modules() if hasattr(m, "preprocessor")]
+    idle = {id(p) for m, held in steps if not getattr(held, "apply_predict", True) for p in [held, *m.modules()]}
     transforms = [part.transform for part in parts(model) if isinstance(part, SoftVote)]
     averaged = {id(m) for transform in transforms if transform is not None for m in transform.modules()}
-    yield from (p for p in parts(model) if not (id(p) in averaged and isinstance(p, Interference | Noise)))
+    for part in parts(model):
+        if id(part) not in idle and not (id(part) in averaged and isinstance(part, Interference | Noise)):
+            yield part
+
+
+def _noisy(part: object) -> bool:
+    """Whether it draws noise, of which there is no list."""
+    if isinstance(part, Interference):
+        return bool(part.beta or (part.gamma and part.density))
+    return isinstance(part, Noise)
+
+
+def _averaged(draws: int) -> list[Any]:
+    return [Averaged(attack=ATTACKS[name], draws=draws) for name in ("apgd-ce", "apgd-dlr")]
 
 
 def _vote() -> FunctionAttack:
