@@ -13,7 +13,8 @@ Attacks: PGD with a random start, step 2.5 ε / iterations, made
 
     clean     on the plain network, and tried on the others
     fixed     on the network itself, under one draw of the interference that stays the same
-    adaptive  on the vote over snapshots and backgrounds, a fresh draw for each pass, averaged over --eot votes
+    adaptive  on the vote over snapshots and backgrounds, a fresh draw for each pass, averaged over as many votes as
+              have --eot draws together, so that no random network is attacked with fewer of them than another
 
 Each image counts with the share of --judgements fresh votes that are right. Training goes on where it was stopped, and
 so does the table, cell by cell; several commands may share the folder.
@@ -33,6 +34,7 @@ import os
 from contextlib import suppress
 from functools import partial
 from itertools import product
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -50,6 +52,7 @@ from art_ext.data import load
 from art_ext.engine.precision import InPrecision, resolve_precision
 from art_ext.files import atomic_write
 from art_ext.isolation import derive_seed, seeded
+from art_ext.nn.soft_vote import SoftVote
 from art_ext.palette import PALETTE
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -205,6 +208,12 @@ def judged(model: nn.Module, x: Tensor, y: Tensor, judgements: int) -> Tensor:
     return torch.stack([(model(x).argmax(1) == y).float() for _ in range(judgements)]).mean(0)
 
 
+def votes_of(model: nn.Module, args: argparse.Namespace) -> int:
+    """Votes whose gradients are averaged, so that they have --eot draws together."""
+    passes = next(part.passes for part in model.modules() if isinstance(part, SoftVote))
+    return ceil(args.eot / passes)
+
+
 def accuracy(way: str, own: nn.Module, plain: nn.Module, data: Arrays, eps: int, args: argparse.Namespace) -> Tensor:
     """Of each image, in [0, 1]."""
     target, shares, random = attacked(way, own, plain), [], args.network in RANDOM
@@ -215,7 +224,7 @@ def accuracy(way: str, own: nn.Module, plain: nn.Module, data: Arrays, eps: int,
         with seeded(derive_seed(0, f"{way}-{eps}-{args.steps}-{begin}")):
             if eps:
                 threat = ThreatModel("linf", eps / 255)
-                eot = args.eot if random and way == "adaptive" else 1
+                eot = votes_of(own, args) if random and way == "adaptive" else 1
                 x = pgd(target, x, y, threat=threat, steps=args.steps, step_size=2.5 * threat.eps / args.steps, eot=eot)
             shares.append(judged(own, x, y, judgements))
     return torch.cat(shares)
@@ -247,7 +256,8 @@ def attack(args: argparse.Namespace) -> None:
         shares = accuracy(way, models[task, network], models[task, "plain"], tests[task], eps, args)
         cell = {"task": task, "network": network, "way": way, "iterations": steps, "eps": eps, "images": len(shares)}
         cell |= {"accuracy": float(shares.mean()), "shares": shares.tolist(), "seconds": perf_counter() - began}
-        cell |= {"eot": args.eot if way == "adaptive" else 1, "judgements": args.judgements if network in RANDOM else 1}
+        votes = votes_of(models[task, network], args) if way == "adaptive" and network in RANDOM else 1
+        cell |= {"eot": votes, "judgements": args.judgements if network in RANDOM else 1}
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(cell))
         print(f"{path.stem}: {cell['accuracy']:.1%} of {cell['images']}, {cell['seconds']:.0f} s", flush=True)
@@ -355,7 +365,7 @@ def main() -> None:
     attacking.add_argument("--eps", nargs="+", type=int, default=list(EPS), help="of 255")
     attacking.add_argument("--images", type=int, default=100)
     attacking.add_argument("--batch", type=int, default=50)
-    attacking.add_argument("--eot", type=int, default=1, help="votes whose gradients are averaged; each is many draws")
+    attacking.add_argument("--eot", type=int, default=32, help="draws whose gradients are averaged, at least; a vote has many")
     attacking.add_argument("--judgements", type=int, default=5)
     args = parser.parse_args()
     args.call(args)
