@@ -11,7 +11,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch.optim import Optimizer
 
-from art_ext.engine import Schedule
+from art_ext.engine import EngineOptions, Schedule
 from art_ext.engine.batches import Batches
 from art_ext.engine.loop import checkpoint_of
 from art_ext.losses import PGDAT
@@ -25,6 +25,13 @@ from art_ext.trainers.appended import WithBackgrounds
 from art_ext.trainers.base import Arrays, EngineTrainer
 from art_ext.trainers.interfered import InterferedModel, Interfering
 from art_ext.trainers.snapshots import FOLDER, SnapshotLoader, Snapshots, find_snapshots
+
+
+def _snapshots(keep: int, options: EngineOptions) -> Snapshots:
+    """In the folder of the run, with those that its checkpoints may name; else in a temporary one."""
+    if options.checkpoint_dir is None:
+        return Snapshots(keep)
+    return Snapshots(keep, Path(options.checkpoint_dir) / FOLDER, spare=options.keep_checkpoints)
 
 
 class INNTrainer(EngineTrainer):
@@ -53,8 +60,9 @@ class INNTrainer(EngineTrainer):
         head: name of the last layer in ``named_modules()``, where it cannot be found.
         threat: attack for the accuracies on held-out images, nothing else; None for ℓ∞ 8/255.
         **options: see `art_ext.engine.EngineOptions`. The snapshots are kept in ``checkpoint_dir/snapshots``, in a
-            temporary folder without a ``checkpoint_dir``. ``early_stopping`` and ``restore_best`` choose the weights
-            of the single network; the vote is over the last epochs.
+            temporary folder without a ``checkpoint_dir``; there, older ones stay as long as a checkpoint may name them.
+            ``early_stopping`` and ``restore_best`` choose the weights of the single network; the vote is over the last
+            epochs, so ``early_stopping`` must leave time for the snapshots.
 
     Attributes:
         backgrounds: (K, C, H, W) in [0, 1].
@@ -63,7 +71,8 @@ class INNTrainer(EngineTrainer):
     Raises:
         TypeError: not a `PyTorchClassifier`; an unknown option; backgrounds of another kind.
         ValueError: a value out of its range; backgrounds with another number of channels, none in the folder, an
-            unreadable one; a last layer that cannot be found or widened; another number of outputs than classes.
+            unreadable one; a last layer that cannot be found or widened; another number of outputs than classes. In
+            `fit`, fewer epochs than snapshots.
 
     Example:
         >>> from torch import nn
@@ -104,13 +113,13 @@ class INNTrainer(EngineTrainer):
         self._labelled = label_backgrounds and len(self.backgrounds) > 0
         self._head, self._draws, self._vote_backgrounds = head, draws, vote_backgrounds
         self._voting: PyTorchClassifier | None = None
-        folder = options.get("checkpoint_dir")
+        engine = EngineOptions.of(options)
         super().__init__(
             classifier,
             threat=threat or ThreatModel("linf", 8 / 255),
             loss=PGDAT(),
             attack=Interfering(self._interference, int(classifier.nb_classes)),
-            averaging=Snapshots(snapshots, None if folder is None else Path(folder) / FOLDER),
+            averaging=_snapshots(snapshots, engine),
             native=False,
             options=options,
         )
@@ -123,6 +132,12 @@ class INNTrainer(EngineTrainer):
             ValueError: the classifier has none.
         """
         return self.model.optimizer or super().optimizer
+
+    def resume(self, folder: str | Path | None = None) -> int:
+        """As `EngineTrainer.resume`; snapshots of another folder are copied when the run goes on."""
+        epochs = super().resume(folder)
+        self.averaging.source = None if folder is None else Path(folder) / FOLDER
+        return epochs
 
     def get_classifier(self) -> PyTorchClassifier:
         """The classifier that votes; before the first `fit`, with the network alone."""
@@ -191,7 +206,13 @@ class INNTrainer(EngineTrainer):
     def _train(self, batches: Batches, held_out: Arrays | None, epochs: int, schedule: Schedule) -> None:
         if epochs < self.averaging.keep:
             raise ValueError(f"{self.averaging.keep} snapshots need as many epochs; nb_epochs is {epochs}")
+        patience = self.options.early_stopping
+        if patience is not None and patience + 1 < self.averaging.keep:  # the first epoch may be the best
+            raise ValueError(
+                f"early_stopping={patience} may end the training after {patience + 1} epochs, before there are "
+                f"snapshots={self.averaging.keep}; it must be at least {self.averaging.keep - 1}, or None"
+            )
         if self._labelled:
-            batches = WithBackgrounds(batches, self.backgrounds, self.model.classes)
+            batches = WithBackgrounds(batches, self.backgrounds.to(self.model.device), self.model.classes)
         self._voting = None
         super()._train(batches, held_out, epochs, schedule)

@@ -91,8 +91,7 @@ class Interfering:
 
     def __init__(self, interference: Interference, classes: int) -> None:
         self._of, self._classes = interference, classes
-        nothing = torch.zeros_like(interference.backgrounds[:1])
-        self._choices = torch.cat((interference.backgrounds, nothing))  # the last one is for backgrounds themselves
+        self._kept: Tensor | None = None
 
     def __repr__(self) -> str:
         """What makes a run another one."""
@@ -106,4 +105,11 @@ class Interfering:
         if count and of.alpha:
             drawn = draw_index(len(x), count, generator=generator, device=x.device)
             index = torch.where(y < self._classes, drawn, count)
-        return interfere(x, self._choices, index, **weights, generator=generator)
+        return interfere(x, self._choices(x), index, **weights, generator=generator)
+
+    def _choices(self, x: Tensor) -> Tensor:
+        """All backgrounds, and nothing for those that are backgrounds themselves; brought to ``x``'s device once."""
+        if self._kept is None or self._kept.device != x.device:
+            backgrounds = self._of.backgrounds.to(x.device)
+            self._kept = torch.cat((backgrounds, torch.zeros_like(backgrounds[:1])))
+        return self._kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -15,11 +15,12 @@ from torch import nn
 
 from art_ext.averaging import Averaging, Recalibrate
 from art_ext.engine.checkpoint import load_weights, or_warn, save_weights
+from art_ext.files import atomic_write
 from art_ext.model import DefendedModel
 from art_ext.processes import Processes
 
 FOLDER = "snapshots"
-_PATTERN = "epoch-*.safetensors"
+_NAME, _PATTERN = "epoch-{:04}.safetensors", "epoch-*.safetensors"
 
 
 class Snapshots(Averaging):
@@ -29,12 +30,18 @@ class Snapshots(Averaging):
         keep: how many, at least 1.
         folder: where; None for a temporary folder of each run (and each process), which lives as long as this object
             or a `SnapshotLoader` of it.
+        spare: how many older ones stay too: as many as there are checkpoints, since the run may go on from the oldest
+            of them, and each names the files of its last epochs.
+
+    Attributes:
+        source: folder of the snapshots of the run to go on from; None for its own.
     """
 
-    def __init__(self, keep: int, folder: Path | None = None) -> None:
-        self.keep, self._given = keep, folder
+    def __init__(self, keep: int, folder: Path | None = None, *, spare: int = 0) -> None:
+        self.keep, self.spare, self._given = keep, spare, folder
         self._temporary: _TemporaryFolder | None = None
         self.names: list[str] = []
+        self.source: Path | None = None
 
     def __repr__(self) -> str:
         """What makes a run another one: not the folder."""
@@ -56,18 +63,29 @@ class Snapshots(Averaging):
         self._temporary = None  # classifiers of an earlier run may still need that one
 
     def after_epoch(self, epoch: int, epochs: int, recalibrate: Recalibrate) -> dict[str, float]:
-        """Write the network, remove what is too old; the first process for all where they share a folder."""
-        name = f"epoch-{epoch + 1:04}.safetensors"
+        """Write the network, remove what no checkpoint can ask for any more."""
+        name, begins = _NAME.format(epoch + 1), not self.names
         self.names = [*self.names, name][-self.keep :]
-        shared = self._given is not None
-        if not shared or Processes.launched().is_first:
+        stay = 1 if begins else self.keep + self.spare  # a run that begins leaves nothing of an earlier one
+        if self._writes:
             with or_warn(self.folder / name):
                 save_weights(self.network, self.folder / name)
-                for old in set(self.folder.glob(_PATTERN)) - set(self.paths()):
-                    old.unlink()
-        if shared:
-            Processes.launched().agree(None)  # nobody reads before it is written
+                self._remove_all_but(_NAME.format(e) for e in range(epoch + 2 - stay, epoch + 2))
+        self._wait()
         return {}
+
+    def _remove_all_but(self, names: Iterable[str]) -> None:
+        for old in set(self.folder.glob(_PATTERN)) - {self.folder / name for name in names}:
+            old.unlink()
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process does: the first for all where they share a folder."""
+        return self._given is None or Processes.launched().is_first
+
+    def _wait(self) -> None:
+        if self._given is not None:
+            Processes.launched().agree(None)  # nobody reads before it is written
 
     def paths(self) -> list[Path]:
         """The files of the last epochs, oldest first."""
@@ -78,13 +96,19 @@ class Snapshots(Averaging):
         return {"names": list(self.names)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with these files.
+        """Go on with these files, copied from ``source`` where that is another folder.
 
         Raises:
             ValueError: some are missing.
         """
         self.names = list(state["names"])
-        require_files(self.paths(), len(self.names))
+        source = self.folder if self.source is None else self.source
+        require_files([source / name for name in self.names], len(self.names))
+        if self._writes and source.resolve() != self.folder.resolve():
+            for name in self.names:
+                with atomic_write(self.folder / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+        self._wait()
 
     def loaders(self, model: DefendedModel) -> list[SnapshotLoader]:
         """A function for each snapshot that loads it into a copy of the network of ``model``.

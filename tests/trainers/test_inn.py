@@ -1,6 +1,7 @@
 """INNTrainer: what a batch holds, the copy that is trained, the snapshots, the vote, and what is refused."""
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from art_ext import INNTrainer, ThreatModel
 from art_ext.data import CentreCrop, image_folder
 from art_ext.engine import History
 from art_ext.engine.resident import image_batches
+from art_ext.engine.validation import Validation
 from art_ext.processes import Processes
 from art_ext.trainers.appended import WithBackgrounds
 from art_ext.trainers.interfered import Interfering
+from art_ext.trainers.snapshots import Snapshots
 
 CLASSES = 4
 BACKGROUNDS = np.stack([np.full((3, 8, 8), value, np.float32) for value in (0.2, 0.6, 0.9)])
@@ -101,6 +104,14 @@ def test_ablations(trainable, conv_model, arrays, options, rows, outputs):
         torch.testing.assert_close(
             untouched.sum((1, 2, 3)).sort()[0], torch.from_numpy(arrays[0]).sum((1, 2, 3)).sort()[0]
         )
+
+
+def test_backgrounds_are_brought_to_the_device_of_the_images_once(trainable, conv_model, arrays):
+    interfering = INNTrainer(trainable(conv_model), **OPTIONS).attack
+    for device in ("cpu", "meta"):
+        kept = interfering._choices(torch.empty(1, device=device))
+        assert (kept.device.type, len(kept)) == (device, 4)
+        assert interfering._choices(torch.empty(2, device=device)) is kept
 
 
 def test_interfering_tells_a_run_from_one_with_other_backgrounds(trainable, conv_model):
@@ -219,7 +230,9 @@ def test_the_vote_is_over_the_last_epochs(trainable, conv_model, arrays, tmp_pat
         trainable(conv_model), arrays, snapshots=snapshots, beta=0.0, gamma=0.0, epochs=4, checkpoint_dir=tmp_path
     )
     files = sorted((tmp_path / "snapshots").iterdir())
-    assert [path.name for path in files] == [f"epoch-{n:04}.safetensors" for n in range(5 - snapshots, 5)]
+    kept = min(4, snapshots + 2)  # each of the two checkpoints still has those that it names
+    assert [path.name for path in files] == [f"epoch-{n:04}.safetensors" for n in range(5 - kept, 5)]
+    files = files[-snapshots:]
     x, votes = torch.from_numpy(arrays[0]), []
     for path in files:
         net = copy.deepcopy(trainer.model.network)
@@ -306,7 +319,7 @@ def test_another_process_can_restore_the_vote(trainable, conv_model, arrays, tmp
 def test_fewer_snapshots_on_disk_than_asked(trainable, conv_model, arrays, tmp_path):
     trainer = fitted(trainable(conv_model), arrays, checkpoint_dir=tmp_path)
     more = INNTrainer(trainable(conv_model), **(OPTIONS | {"snapshots": 8, "checkpoint_dir": tmp_path}))
-    with pytest.raises(ValueError, match=r"8 snapshots are asked for, 2 are in .*snapshots"):
+    with pytest.raises(ValueError, match=r"8 snapshots are asked for, 3 are in .*snapshots"):
         more.restore("last")
     (tmp_path / "snapshots" / "epoch-0002.safetensors").unlink()
     with pytest.raises(ValueError, match=r"2 snapshots are asked for, 1 are in .*missing: epoch-0002\.safetensors"):
@@ -347,6 +360,64 @@ def test_a_killed_run_goes_on_to_the_same_vote(trainable, conv_model, arrays, tm
     files = [sorted((tmp_path / name / "snapshots").iterdir()) for name in ("whole", "killed")]
     assert [p.name for p in files[0]] == [p.name for p in files[1]]
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*files, strict=True))
+
+
+DEATHS = {"the newest": 0, "the one before": 1}
+
+
+@pytest.mark.parametrize("damaged", DEATHS.values(), ids=DEATHS)
+def test_a_run_that_dies_while_it_validates_goes_on_from_a_checkpoint(
+    trainable, conv_model, arrays, tmp_path, monkeypatch, damaged
+):
+    """The snapshot of the epoch is written by then, and its checkpoint is not."""
+    trainer = INNTrainer(trainable(conv_model), checkpoint_dir=tmp_path, **OPTIONS)
+    calls, accuracies = [], Validation.accuracies
+
+    def die(self, model):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Killed
+        return accuracies(self, model)
+
+    monkeypatch.setattr(Validation, "accuracies", die)
+    with pytest.raises(Killed):
+        trainer.fit(*arrays, validation_data=arrays, nb_epochs=5, batch_size=8)
+    for checkpoint in sorted((tmp_path / "checkpoints").iterdir(), reverse=True)[:damaged]:
+        (checkpoint / "tensors.safetensors").write_bytes(b"half")
+    again = INNTrainer(trainable(conv_model), checkpoint_dir=tmp_path, **OPTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert again.resume() == 3 - damaged
+    again.fit(*arrays, validation_data=arrays, nb_epochs=5, batch_size=8)
+    assert [path.name for path in again.averaging.paths()] == [f"epoch-000{n}.safetensors" for n in (4, 5)]
+    assert again.get_classifier().predict(arrays[0]).shape == (16, CLASSES)
+
+
+def test_snapshots_of_an_abandoned_future_go(conv_model, tmp_path):
+    snapshots = Snapshots(2, tmp_path, spare=1)
+    snapshots.start(conv_model)
+    for epoch in range(6):
+        snapshots.after_epoch(epoch, 9, None)
+    snapshots.load_state_dict({"names": ["epoch-0004.safetensors", "epoch-0005.safetensors"]})
+    (tmp_path / "epoch-0009.safetensors").touch()
+    snapshots.after_epoch(5, 9, None)
+    assert [path.name[6:10] for path in sorted(tmp_path.iterdir())] == ["0004", "0005", "0006"]
+
+
+@pytest.mark.parametrize("own", ["folder", None], ids=["another folder", "a temporary one"])
+def test_a_run_goes_on_in_another_folder(trainable, conv_model, arrays, tmp_path, own):
+    quiet = OPTIONS | {"beta": 0.0, "gamma": 0.0}
+    first = INNTrainer(trainable(conv_model), checkpoint_dir=tmp_path / "first", **quiet)
+    first.fit(*arrays, nb_epochs=3, batch_size=8)
+    mine = {"checkpoint_dir": tmp_path / own} if own else {}
+    other = INNTrainer(trainable(conv_model), **(quiet | mine))
+    assert other.resume(tmp_path / "first") == 3
+    other.fit(*arrays, nb_epochs=4, batch_size=8)
+    paths = other.averaging.paths()
+    assert [path.name for path in paths] == ["epoch-0003.safetensors", "epoch-0004.safetensors"]
+    assert {path.parent for path in paths} == {other.averaging.folder} != {first.averaging.folder}
+    assert paths[0].read_bytes() == first.averaging.paths()[1].read_bytes()
+    assert other.get_classifier().model.passes == 2 * 3
 
 
 def test_a_resumed_run_misses_snapshots_at_once(trainable, conv_model, arrays, tmp_path):
@@ -427,6 +498,15 @@ def test_a_head_whose_outputs_are_not_the_logits(trainable):
 
     with pytest.raises(ValueError, match="after widening 'b' by 3 the network should return"):
         INNTrainer(trainable(Inner()), head="b", **OPTIONS)
+
+
+def test_stopping_before_the_snapshots_are_there(trainable, conv_model, arrays):
+    told = r"early_stopping=1 may end the training after 2 epochs, before there are snapshots=3; it must be at least 2"
+    with pytest.raises(ValueError, match=told):
+        fitted(trainable(conv_model), arrays, snapshots=3, early_stopping=1)
+    trainer = INNTrainer(trainable(conv_model), early_stopping=1, **OPTIONS)
+    trainer.fit(*arrays, validation_data=arrays, nb_epochs=6, batch_size=8)
+    assert trainer.get_classifier().model.passes == 2 * 3
 
 
 def test_too_few_epochs(trainable, conv_model, arrays):
