@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from math import log
@@ -157,6 +158,18 @@ class Lazy(nn.Module):
         """As of any module; the network is loaded for it, so that what is saved is whole."""
         self._loaded(None)
         return super().state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: with the network, since the file that it comes from may be gone when it is read."""
+        self._loaded(None)
+        return {**self.__dict__, "load": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lazy:
+        """A copy that is loaded when it is first needed too."""
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return other
 
     def _loaded(self, device: torch.device | None) -> nn.Module:
         if self.model is None:

@@ -1,5 +1,7 @@
 """Soft voting: the mean softmax to the last digit, over models, outcomes and draws, and its gradient."""
 
+import copy
+import pickle
 from functools import partial
 
 import numpy as np
@@ -131,6 +133,18 @@ def test_what_is_saved_is_whole(images):
     lazy = Lazy(partial(linear, 0))
     lazy.state_dict()
     assert torch.equal(lazy(images[0]), linear(0)(images[0]))
+
+
+def test_a_vote_that_was_not_used_yet_is_pickled_whole(tmp_path, images):
+    path = tmp_path / "weights.pt"
+    torch.save(linear(0), path)
+    vote = SoftVote([partial(torch.load, path, weights_only=False)])
+    copied = copy.deepcopy(vote)
+    assert not list(copied.parameters()) + list(vote.parameters())  # a copy waits, too
+    again = pickle.loads(pickle.dumps(vote))
+    path.unlink()
+    assert torch.equal(again(images[0]), SoftVote(linear(0))(images[0]))
+    assert torch.equal(copy.deepcopy(again)(images[0]), again(images[0]))
 
 
 def test_half_precision_networks_vote_in_float32(images):
