@@ -66,7 +66,6 @@ def measure(args: argparse.Namespace, precision: str) -> dict[str, list[float]]:
 
     passes: dict[str, Any] = {"ResNet-18": forward}
     for name, made in preprocessors(shape, kind).items():
-        made.module.to(device)
         passes[name] = made.forward
     if device.type == "cuda":
         with torch.no_grad():

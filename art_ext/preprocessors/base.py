@@ -100,7 +100,7 @@ class ModulePreprocessor(PreprocessorPyTorch):
     def _check_params(self) -> None:
         built = self._build()
         if self.module is None:
-            self.module = built
+            self.module = built.to(self.device)
             return
         for key in filter(partial(hasattr, built), self.options):  # in place: whoever holds the module sees it
             old, new = getattr(self.module, key), getattr(built, key)

@@ -52,6 +52,20 @@ def test_a_model_goes_on_with_new_parameters():
     torch.testing.assert_close(after, model.network(SoftQuantizer(levels=4, temperature=0.01)(torch.from_numpy(X))))
 
 
+MADE = {
+    "inn": lambda: INNPreprocessor(input_shape=SHAPE),
+    "soft quantization": lambda: SoftQuantization(levels=4),
+}
+
+
+@pytest.mark.parametrize("build", MADE.values(), ids=MADE)
+def test_the_module_lies_on_the_device_of_the_preprocessor(build, monkeypatch):
+    """Plain ART calls it there, and would copy its tensors at each call."""
+    monkeypatch.setattr(ModulePreprocessor, "device", torch.device("meta"))
+    made = build()
+    assert {t.device.type for t in made.module.buffers()} == {"meta"}
+
+
 REFUSED = {
     "out of range": ({"alpha": 0.5, "beta": -1.0}, r"beta must be a number in \[0, 1\]; got -1.0"),
     "unknown": ({"alpha": 0.5, "gama": 0.2}, "unknown parameter of INNPreprocessor 'gama'; did you mean 'gamma'"),
