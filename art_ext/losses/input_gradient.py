@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -45,7 +46,7 @@ class NoisyCE(Loss):
         gradient_penalty: λ ≥ 0; at 0 the gradient is not computed.
 
     Raises:
-        ValueError: λ negative or infinite.
+        ValueError: λ negative, infinite, or no number.
     """
 
     name: ClassVar[str] = "noisy-ce"
@@ -55,8 +56,9 @@ class NoisyCE(Loss):
 
     def __post_init__(self) -> None:
         """Refuse a weight that is none."""
-        if not 0 <= self.gradient_penalty < inf:
-            raise ValueError(f"gradient_penalty must be a finite number ≥ 0; got {self.gradient_penalty!r}")
+        value: object = self.gradient_penalty
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < inf:
+            raise ValueError(f"gradient_penalty must be a finite number ≥ 0; got {value!r}")
 
     def __call__(self, logits: Tensor | None, logits_adv: Tensor, y: Tensor, *, progress: float = 1.0) -> Tensor:
         """The cross entropy alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ def load_backgrounds(source: Source = None, *, input_shape: Sequence[int]) -> Te
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
-    shape = tuple(int(size) for size in input_shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"input_shape must be (channels, height, width); got {tuple(input_shape)}")
-    return shape[0], shape[1], shape[2]
+    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size >= 1 for size in shape):
+        raise ValueError(f"input_shape must be (channels, height, width); got {input_shape!r}")
+    return int(shape[0]), int(shape[1]), int(shape[2])
 
 
 def _shipped() -> list[Path]:
@@ -84,7 +85,11 @@ def _photographs(files: list[Path], shape: tuple[int, int, int]) -> Tensor:
 
 def _resized(image: Any, number: int, shape: tuple[int, int, int]) -> Tensor:
     """One array (C, H, W), checked, as a background."""
-    values = torch.as_tensor(image).detach().cpu()
+    try:
+        values = torch.as_tensor(image).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        told = f"number {number} is {image!r:.60}"
+        raise TypeError(f"backgrounds must be float images (C, H, W), or a folder of files; {told}") from None
     if not values.is_floating_point():
         raise TypeError(
             f"backgrounds must be floating point in [0, 1]; number {number} is {values.dtype}: divide by 255"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +38,8 @@ class Noise(nn.Module):
         clip: the range that noisy images are cut to; None: not at all.
 
     Raises:
-        ValueError: a scale that is not positive, an unknown distribution (the nearest is proposed).
+        ValueError: a scale that is not positive, an unknown distribution (the nearest is proposed), a clip that is no
+            range.
 
     Example:
         >>> x = torch.full((2, 1, 4, 4), 0.5)
@@ -50,7 +53,7 @@ class Noise(nn.Module):
         super().__init__()
         check_positive(scale=scale)
         lookup(DISTRIBUTIONS, distribution, what="distribution")
-        if clip is not None and not clip[0] < clip[1]:
+        if clip is not None and not _is_range(clip):
             raise ValueError(f"clip must be (low, high) with low < high, or None; got {clip!r}")
         self.scale, self.distribution, self.clip = scale, distribution, clip
 
@@ -62,6 +65,11 @@ class Noise(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows."""
         return f"{self.scale}, distribution={self.distribution!r}, clip={self.clip}"
+
+
+def _is_range(clip: Any) -> bool:
+    pair = isinstance(clip, Sequence) and len(clip) == 2 and all(isinstance(end, Real) for end in clip)
+    return pair and bool(clip[0] < clip[1])
 
 
 def noise_like(x: Tensor, distribution: str = "gaussian", *, generator: torch.Generator | None = None) -> Tensor:

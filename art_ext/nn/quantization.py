@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_ext.bpda import straight_through
-from art_ext.nn.ranges import check_count, check_positive
+from art_ext.nn.ranges import check_count, check_temperature
 from art_ext.nn.thresholds import uniform_thresholds
 
 Surrogate = str | float
@@ -26,7 +26,7 @@ class SoftQuantizer(nn.Module):
 
     Args:
         levels: L ≥ 2, so L − 1 thresholds (our decision: 2 on grey images such as MNIST's, 4 to 8 on colour).
-        temperature: T > 0 on the [0, 1] scale; small is sharp.
+        temperature: T in (0, 100] on the [0, 1] scale; small is sharp.
         thresholds: (L − 1,) for all channels or (C, L − 1), ascending in (0, 1); None: (i − ½) / (L − 1).
         hard: exact steps, the limit T → 0; the gradient is then that of ``surrogate``, declared as ``bpda``.
         surrogate: ``"identity"``, or the temperature of a soft staircase.
@@ -58,7 +58,7 @@ class SoftQuantizer(nn.Module):
     ) -> None:
         super().__init__()
         check_count(2, levels=levels)
-        check_positive(temperature=temperature)
+        check_temperature(temperature=temperature)
         _check_surrogate(surrogate)
         self.levels, self.temperature, self.hard, self.surrogate = int(levels), float(temperature), hard, surrogate
         self.attacked: Surrogate | None = None
@@ -165,13 +165,17 @@ def _each(thresholds: Tensor, x: Tensor) -> list[Tensor]:
 def _check_surrogate(surrogate: Any) -> None:
     if isinstance(surrogate, str):
         if surrogate != "identity":
-            raise ValueError(f"surrogate must be 'identity' or a temperature > 0; got {surrogate!r}")
+            raise ValueError(f"surrogate must be 'identity' or a temperature in (0, 100]; got {surrogate!r}")
     else:
-        check_positive(surrogate=surrogate)
+        check_temperature(surrogate=surrogate)
 
 
 def _as_thresholds(thresholds: Thresholds, levels: int) -> Tensor:
-    given = torch.as_tensor(thresholds, dtype=torch.float32).detach().clone()
+    try:
+        given = torch.as_tensor(thresholds, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        told = f"({levels - 1},) or (C, {levels - 1}) numbers for {levels} levels, or None"
+        raise ValueError(f"thresholds must be {told}; got {thresholds!r}") from None
     if given.ndim not in (1, 2) or given.shape[-1] != levels - 1:
         shape = tuple(given.shape)
         raise ValueError(f"thresholds must be ({levels - 1},) or (C, {levels - 1}) for {levels} levels; got {shape}")

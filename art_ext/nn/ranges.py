@@ -6,6 +6,8 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
+HOTTEST = 100  # of temperatures, our decision
+
 
 def check_between(low: float, high: float, **values: Any) -> None:
     """Refuse numbers outside [``low``, ``high``].
@@ -26,6 +28,13 @@ def check_positive(**values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
             raise ValueError(f"{name} must be a finite number > 0; got {value!r}")
+
+
+def check_temperature(**values: Any) -> None:
+    """Refuse what is no number in (0, 100]: hotter, a staircase on [0, 1] is a line to the last digit, then 0 / 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= HOTTEST:
+            raise ValueError(f"{name} must be a number in (0, {HOTTEST}]; got {value!r}")
 
 
 def check_count(least: int, **values: Any) -> None:

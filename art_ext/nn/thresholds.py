@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_ext.nn.ranges import check_between, check_count, check_positive
+from art_ext.nn.ranges import check_between, check_count, check_temperature
 
 
 def uniform_thresholds(levels: int) -> Tensor:
@@ -68,8 +68,8 @@ def annealed(progress: float, *, soft: float, sharp: float) -> float:
 
     Args:
         progress: in [0, 1].
-        soft: temperature at the beginning, > 0.
-        sharp: at the end, > 0.
+        soft: temperature at the beginning, in (0, 100].
+        sharp: at the end, in (0, 100].
 
     Raises:
         ValueError: an argument out of its range.
@@ -79,5 +79,5 @@ def annealed(progress: float, *, soft: float, sharp: float) -> float:
         [1.0, 0.1, 0.01]
     """
     check_between(0, 1, progress=progress)
-    check_positive(soft=soft, sharp=sharp)
+    check_temperature(soft=soft, sharp=sharp)
     return float(soft * (sharp / soft) ** progress)

@@ -65,7 +65,7 @@ class INNPreprocessor(ModulePreprocessor):
         device_type: str = "gpu",
     ) -> None:
         super().__init__(apply_fit=apply_fit, apply_predict=apply_predict, device_type=device_type)
-        self.input_shape, self.backgrounds = tuple(input_shape), backgrounds
+        self.input_shape, self.backgrounds = input_shape, backgrounds
         self.alpha, self.beta, self.gamma, self.density = alpha, beta, gamma, density
         self._check_params()
 

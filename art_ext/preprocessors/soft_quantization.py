@@ -25,7 +25,7 @@ class SoftQuantization(ModulePreprocessor):
 
     Args:
         levels: at least 2 (our decision: 2 on grey images such as MNIST's, 4 to 8 on colour).
-        temperature: width of a step on the [0, 1] scale, > 0; `art_ext.NoisyTrainer` anneals it.
+        temperature: width of a step on the [0, 1] scale, in (0, 100]; `art_ext.NoisyTrainer` anneals it.
         thresholds: (L − 1,) or (C, L − 1), ascending in (0, 1); None: even ones. `fit` learns them.
         per_channel: `fit` learns thresholds for each channel.
         hard: exact steps, for use after training; the gradient is then that of ``surrogate``.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from art_ext.losses.base import LossOutput
 from art_ext.losses.input_gradient import NoisyCE
 from art_ext.nn.quantization import SoftQuantizer
-from art_ext.nn.ranges import check_positive
+from art_ext.nn.ranges import check_temperature
 from art_ext.nn.thresholds import annealed
 
 SHARP_FROM = 0.75  # share of the epochs after which the temperature is the layer's own, our decision
@@ -34,7 +34,7 @@ def temperature_at(progress: float, *, anneal: Anneal, sharp: float) -> float:
         sharp: in deployment.
 
     Raises:
-        ValueError: a function's temperature is not positive.
+        ValueError: a function's temperature is not in (0, 100].
 
     Example:
         >>> [round(temperature_at(p, anneal=1.0, sharp=0.01), 3) for p in (0, 0.375, 0.75, 0.9)]
@@ -44,7 +44,7 @@ def temperature_at(progress: float, *, anneal: Anneal, sharp: float) -> float:
         return sharp
     if callable(anneal):
         temperature = float(anneal(progress))
-        check_positive(**{"the temperature of anneal": temperature})
+        check_temperature(**{"the temperature of anneal": temperature})
         return temperature
     return annealed(min(1.0, progress / SHARP_FROM), soft=max(anneal, sharp), sharp=sharp)
 

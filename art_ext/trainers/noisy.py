@@ -13,11 +13,12 @@ from art_ext.averaging import Averaging, get_averaging
 from art_ext.model import DefendedModel, require_pytorch_classifier
 from art_ext.naming import lookup
 from art_ext.nn.noise import noise_like
-from art_ext.nn.ranges import check_positive
+from art_ext.nn.ranges import check_temperature
 from art_ext.preprocessors import SoftQuantization
 from art_ext.threat import ThreatModel
 from art_ext.trainers.annealing import Anneal, AnnealedCE
 from art_ext.trainers.base import EngineTrainer
+from art_ext.trainers.checks import check_threat
 
 NOISES = {"uniform": "uniform in the ball of the threat model", "signs": "ε or −ε in each element"}
 
@@ -69,7 +70,7 @@ class NoisyTrainer(EngineTrainer):
     Raises:
         TypeError: not a `PyTorchClassifier`; an unknown option; a quantization of another class.
         ValueError: a value out of its range; signs in an ℓ2 ball; a second quantization layer; one that does not act
-            in training.
+            both in training and at prediction.
 
     Example:
         >>> import numpy as np
@@ -96,6 +97,7 @@ class NoisyTrainer(EngineTrainer):
         **options: Any,
     ) -> None:
         require_pytorch_classifier(classifier)
+        check_threat(classifier, threat)
         _check_noise(noise, threat)
         _check_quantization(classifier, quantization)
         _check_objective(anneal, gradient_penalty, options)
@@ -133,12 +135,13 @@ def _check_quantization(classifier: PyTorchClassifier, given: Any) -> None:
     if given is not None and there and all(given is not one for one in there):
         raise ValueError("the classifier has a SoftQuantization already: quantization=None takes that one")
     for one in [*there, *filter(None, [given])]:
-        if not one.apply_fit:
-            raise ValueError("the SoftQuantization must act in training: make it with apply_fit=True")
+        if not (one.apply_fit and one.apply_predict):
+            seen = f"apply_fit={one.apply_fit}, apply_predict={one.apply_predict}"
+            raise ValueError(f"the SoftQuantization must act in training and at prediction; it has {seen}: set both")
 
 
 def _check_objective(anneal: Any, gradient_penalty: float, options: dict[str, Any]) -> None:
     if anneal is not None and not callable(anneal):
-        check_positive(anneal=anneal)
+        check_temperature(anneal=anneal)
     if gradient_penalty and options.get("compile"):
         raise ValueError("gradient_penalty needs second derivatives, which compile=True does not have")

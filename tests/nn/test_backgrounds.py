@@ -83,8 +83,11 @@ BAD = {
     "not a number": ([np.full((3, 8, 8), np.nan)], (3, 8, 8), ValueError, r"must lie in \[0, 1\]"),
     "bytes": (np.zeros((2, 3, 8, 8), np.uint8), (3, 8, 8), TypeError, "number 0 is torch.uint8: divide by 255"),
     "a number": (3, (3, 8, 8), TypeError, "must be None, a folder, or float images; got int"),
+    "file names": (["a.png"], (3, 8, 8), TypeError, r"float images \(C, H, W\), or a folder of files; number 0 is 'a"),
     "no folder": ("/nowhere", (3, 8, 8), ValueError, "backgrounds: /nowhere is not a folder"),
     "photographs for five channels": (None, (5, 8, 8), ValueError, "1 or 3 channels; the input has 5: give arrays"),
+    "no input shape": (None, 8, ValueError, r"input_shape must be \(channels, height, width\); got 8"),
+    "input shape in words": (None, "abc", ValueError, r"input_shape must be \(channels, height, width\); got 'abc'"),
     "input shape": (None, (32, 32), ValueError, r"input_shape must be \(channels, height, width\); got \(32, 32\)"),
 }
 

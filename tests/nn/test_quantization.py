@@ -44,6 +44,11 @@ def test_black_and_white_stay_what_they_are():
         assert quantizer(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0, 1], abs=1e-6)
 
 
+def test_the_hottest_temperature_is_a_line():
+    x = X.float()
+    torch.testing.assert_close(SoftQuantizer(levels=8, temperature=100)(x), x, atol=1e-3, rtol=0)
+
+
 def test_the_gradient_is_that_of_finite_differences():
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(SoftQuantizer(levels=4, temperature=0.1), x)
@@ -119,10 +124,13 @@ def test_annealing_is_geometric():
 BAD = {
     "levels": ({"levels": 1}, "levels must be a whole number of at least 2; got 1"),
     "half a level": ({"levels": 2.5}, "levels must be a whole number of at least 2; got 2.5"),
-    "temperature": ({"temperature": 0}, "temperature must be a finite number > 0; got 0"),
-    "negative": ({"temperature": -1.0}, "temperature must be a finite number > 0; got -1.0"),
-    "surrogate": ({"surrogate": "sigmoid"}, "surrogate must be 'identity' or a temperature > 0; got 'sigmoid'"),
-    "surrogate temperature": ({"surrogate": -2.0}, "surrogate must be a finite number > 0"),
+    "temperature": ({"temperature": 0}, r"temperature must be a number in \(0, 100\]; got 0"),
+    "negative": ({"temperature": -1.0}, r"temperature must be a number in \(0, 100\]; got -1.0"),
+    "hot": ({"temperature": 1e8}, r"temperature must be a number in \(0, 100\]; got 100000000.0"),
+    "surrogate": ({"surrogate": "sigmoid"}, r"surrogate must be 'identity' or a temperature in \(0, 100\]; got 'sigm"),
+    "surrogate temperature": ({"surrogate": -2.0}, r"surrogate must be a number in \(0, 100\]; got -2.0"),
+    "hot surrogate": ({"surrogate": 101}, r"surrogate must be a number in \(0, 100\]; got 101"),
+    "words": ({"thresholds": ["a"]}, r"thresholds must be \(1,\) or \(C, 1\) numbers for 2 levels, or None; got \['a'\]"),
     "too many": ({"thresholds": [0.2, 0.5]}, r"thresholds must be \(1,\) or \(C, 1\) for 2 levels; got \(2,\)"),
     "descending": ({"levels": 3, "thresholds": [0.5, 0.2]}, r"must ascend strictly within \(0, 1\)"),
     "outside": ({"thresholds": [1.0]}, r"must ascend strictly within \(0, 1\)"),

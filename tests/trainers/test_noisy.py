@@ -214,12 +214,20 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "penalty": ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty must be a finite number ≥ 0; got -1.0"),
     "penalty compiled": ({"gradient_penalty": 0.1, "compile": True}, ValueError, "which compile=True does not have"),
-    "anneal": ({"anneal": 0.0}, ValueError, "anneal must be a finite number > 0; got 0.0"),
+    "penalty in words": ({"gradient_penalty": "a"}, ValueError, "gradient_penalty must be a finite number ≥ 0; got 'a'"),
+    "threat": ({"threat": 0.1, "noise": "signs"}, TypeError, r"threat must be a ThreatModel, .*; got 0\.1"),
+    "anneal": ({"anneal": 0.0}, ValueError, r"anneal must be a number in \(0, 100\]; got 0\.0"),
+    "hot anneal": ({"anneal": 1e8}, ValueError, r"anneal must be a number in \(0, 100\]; got 100000000\.0"),
     "quantization": ({"quantization": 4}, TypeError, "quantization must be a SoftQuantization or None; got int"),
     "not in training": (
         {"quantization": SoftQuantization(apply_fit=False)},
         ValueError,
-        "must act in training: make it with apply_fit=True",
+        "must act in training and at prediction; it has apply_fit=False, apply_predict=True: set both",
+    ),
+    "not at prediction": (
+        {"quantization": SoftQuantization(apply_predict=False)},
+        ValueError,
+        "must act in training and at prediction; it has apply_fit=True, apply_predict=False: set both",
     ),
     "steps": ({"steps": 10}, TypeError, "unknown option 'steps'"),
 }
@@ -242,7 +250,7 @@ def test_a_second_quantization_layer(trainable, conv_model):
 def test_a_temperature_that_is_none(trainable, conv_model, arrays):
     layer = SoftQuantization(levels=2, device_type="cpu")
     trainer = NoisyTrainer(trainable(conv_model), quantization=layer, anneal=lambda progress: -1.0, **OPTIONS)
-    with pytest.raises(ValueError, match=r"the temperature of anneal must be a finite number > 0; got -1\.0"):
+    with pytest.raises(ValueError, match=r"the temperature of anneal must be a number in \(0, 100\]; got -1\.0"):
         trainer.fit(*arrays, nb_epochs=1)
 
 
