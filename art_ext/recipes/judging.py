@@ -16,7 +16,7 @@ from art_ext.naming import lookup
 from art_ext.recipes.build import make_threat
 from art_ext.recipes.folder import RECIPE
 from art_ext.recipes.images import Data, make_data
-from art_ext.recipes.kinds import trained_classifier
+from art_ext.recipes.kinds import check_kind, trained_classifier
 from art_ext.recipes.resolve import read_recipe
 from art_ext.recipes.sections import Recipe
 
@@ -39,9 +39,14 @@ def load_run(folder: str | Path, which: str | None = None) -> tuple[Recipe, Data
 
 
 def which_of(recipe: Recipe) -> str:
-    """The weights to judge: as the recipe says, else the best where there are held-out images to choose by."""
+    """The weights to judge: as the recipe says, else the best where held-out images tell which they are, else the last.
+
+    Raises:
+        ValueError: an unknown kind of trainer.
+    """
     held_out = recipe.data.validation_split or recipe.data.options.get("held_out")
-    return recipe.evaluation.which or ("best" if held_out else "last")
+    tells = held_out and check_kind(recipe.trainer).best_epoch
+    return recipe.evaluation.which or ("best" if tells else "last")
 
 
 def check_suite(recipe: Recipe) -> None:

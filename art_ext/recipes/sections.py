@@ -65,7 +65,8 @@ class EvaluationSection:
         n_examples: attack only the first so many test images.
         batch_size: images per pass.
         seed: of all random choices.
-        which: the weights of the best or of the last epoch; by default best where there are held-out images.
+        which: best or last; the weights of that epoch. By default last for the trainers inn and noisy, and else best
+            where there are held-out images.
         escalate: run what the indicators propose, too.
         time_budget: in seconds.
     """

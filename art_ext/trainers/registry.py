@@ -20,6 +20,8 @@ class TrainerInfo:
         paper: address.
         uses: which of the fields ``loss``, ``averaging`` and ``steps`` of a recipe have a say.
         in_place: it trains the classifier's own network; else `EngineTrainer.get_classifier` returns another one.
+        best_epoch: the accuracy on held-out images tells which epoch to judge. Not where gradients are masked or an
+            epoch is but one of several voters: the plain attack that measures it would choose by what it cannot see.
     """
 
     trainer: type[EngineTrainer]
@@ -27,6 +29,7 @@ class TrainerInfo:
     paper: str
     uses: frozenset[str]
     in_place: bool = True
+    best_epoch: bool = True
 
 
 TRAINERS: dict[str, TrainerInfo] = {
@@ -41,6 +44,7 @@ TRAINERS: dict[str, TrainerInfo] = {
         "noisy natural images, through a soft quantization layer where the classifier has one",
         "https://arxiv.org/abs/1810.05665",
         frozenset({"averaging"}),
+        best_epoch=False,
     ),
     "inn": TrainerInfo(
         INNTrainer,
@@ -48,5 +52,6 @@ TRAINERS: dict[str, TrainerInfo] = {
         "https://arxiv.org/abs/2310.05947",
         frozenset(),
         in_place=False,
+        best_epoch=False,
     ),
 }

@@ -13,6 +13,7 @@ from art_ext.nn.soft_vote import SoftVote
 from art_ext.preprocessors import PREPROCESSORS
 from art_ext.recipes import Recipe, load_run, make_data, recipe_of, run_recipe, shipped
 from art_ext.recipes.build import make_classifier
+from art_ext.recipes.judging import which_of
 from art_ext.recipes.kinds import make_trainer
 from art_ext.recipes.planned import planned
 from art_ext.recipes.run import checked
@@ -61,6 +62,21 @@ def test_preprocessors_come_in_their_order_with_the_defaults_written_out() -> No
     assert written[0]["beta"] == 0.1
     assert written[1]["temperature"] == 0.1
     assert recipe_of({**LEAST, "model": {**LEAST["model"], "preprocessors": written}}).model.preprocessors == written
+
+
+JUDGED = {
+    "robust": ("robust", None, "best"),
+    "noisy": ("noisy", None, "last"),
+    "inn": ("inn", None, "last"),
+    "inn, told": ("inn", "best", "best"),
+}
+
+
+@pytest.mark.parametrize("kind, which, expected", JUDGED.values(), ids=JUDGED)
+def test_which_epoch_is_judged_where_images_are_held_out(kind: str, which: str | None, expected: str) -> None:
+    chosen = recipe(trainer={"kind": kind}, data={"validation_split": 0.25}, evaluation={"which": which})
+    assert which_of(chosen) == expected
+    assert which_of(recipe(trainer={"kind": kind})) == "last"
 
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
