@@ -13,12 +13,14 @@ from art_ext.engine.streams import ImageBatches
 from art_ext.isolation import seeded
 from art_ext.losses import LOSSES, Loss, get_loss
 from art_ext.naming import lookup
+from art_ext.preprocessors import ModulePreprocessor
+from art_ext.processes import Processes
 from art_ext.recipes.images import Data as Data
 from art_ext.recipes.images import make_data as make_data
 from art_ext.recipes.layers import keys_of
 from art_ext.recipes.optimizers import make_optimizer, make_schedule
 from art_ext.recipes.options import check_options
-from art_ext.recipes.preprocessing import make_preprocessors
+from art_ext.recipes.preprocessing import keep_learnt, make_preprocessors
 from art_ext.recipes.sections import NOT_IN_RECIPES, Recipe
 from art_ext.recipes.training_sections import TrainerSection
 from art_ext.threat import ThreatModel
@@ -62,7 +64,8 @@ def make_classifier(recipe: Recipe, data: Data, *, weights: str | Path | None = 
         raise ValueError(f"model.options {model.options} do not fit {model.name!r}: {error}") from error
     except RuntimeError as error:
         raise OSError(f"model {model.name!r}: {error}") from error
-    classifier.set_params(preprocessing_defences=make_preprocessors(model, shape, classifier.device_type))
+    made = make_preprocessors(model, shape, classifier.device_type, data.x_train)
+    classifier.set_params(preprocessing_defences=made)
     return classifier
 
 
@@ -118,7 +121,10 @@ def engine_options(section: TrainerSection) -> dict[str, Any]:
 
 def fit(recipe: Recipe, trainer: EngineTrainer, data: Data) -> None:
     """Train as the recipe says; errors as its `fit`."""
-    section = recipe.trainer
+    section, folder = recipe.trainer, trainer.options.checkpoint_dir
+    if folder is not None and Processes.launched().is_first:
+        steps = [step.preprocessor for step in trainer.model.steps]
+        keep_learnt(recipe.model, [one for one in steps if isinstance(one, ModulePreprocessor)], folder)
     schedule = make_schedule(recipe.schedule, trainer.optimizer, epochs=section.nb_epochs)
     told: dict[str, Any] = {"nb_epochs": section.nb_epochs, "scheduler": schedule, "validation_data": data.held_out}
     if data.streamed is None:

@@ -13,6 +13,7 @@ from art_ext.naming import lookup
 from art_ext.recipes.build import engine_options, make_averaging, make_classifier, make_loss, make_threat
 from art_ext.recipes.images import Data
 from art_ext.recipes.options import check_options, with_defaults
+from art_ext.recipes.preprocessing import restore_learnt
 from art_ext.recipes.sections import Recipe
 from art_ext.recipes.training_sections import TrainerSection
 from art_ext.trainers.base import EngineTrainer
@@ -98,10 +99,15 @@ def trained_classifier(recipe: Recipe, data: Data, weights: str | Path) -> PyTor
         ValueError: weights of another architecture; for a vote, another file, or fewer snapshots beside it than asked.
         FileNotFoundError: no such file.
     """
+    folder = Path(weights).parent
     if check_kind(recipe.trainer).in_place:
-        return make_classifier(recipe, data, weights=weights)
+        classifier = make_classifier(recipe, data, weights=weights)
+        restore_learnt(recipe.model, classifier.preprocessing_defences or [], folder)
+        return classifier
     blank = replace(recipe, model=replace(recipe.model, pretrained=False, checkpoint=None))
-    trainer = make_trainer(blank, make_classifier(blank, data), folder=Path(weights).parent)
+    classifier = make_classifier(blank, data)
+    restore_learnt(recipe.model, classifier.preprocessing_defences or [], folder)
+    trainer = make_trainer(blank, classifier, folder=folder)
     trainer.restore(Path(weights).stem)
     trained: PyTorchClassifier = trainer.get_classifier()
     return trained

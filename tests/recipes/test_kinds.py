@@ -10,12 +10,14 @@ import torch
 
 from art_ext import INNTrainer, NoisyTrainer, RobustTrainer
 from art_ext.nn.soft_vote import SoftVote
+from art_ext.nn.thresholds import learn_thresholds
 from art_ext.preprocessors import PREPROCESSORS
 from art_ext.recipes import Recipe, load_run, make_data, recipe_of, run_recipe, shipped
 from art_ext.recipes.build import make_classifier
 from art_ext.recipes.judging import which_of
-from art_ext.recipes.kinds import make_trainer
+from art_ext.recipes.kinds import make_trainer, trained_classifier
 from art_ext.recipes.planned import planned
+from art_ext.recipes.preprocessing import make_preprocessors
 from art_ext.recipes.run import checked
 
 LEAST: dict[str, Any] = {
@@ -64,6 +66,33 @@ def test_preprocessors_come_in_their_order_with_the_defaults_written_out() -> No
     assert recipe_of({**LEAST, "model": {**LEAST["model"], "preprocessors": written}}).model.preprocessors == written
 
 
+LEARNT = [{"name": "soft-quantization", "levels": 3, "thresholds": "learnt", "per_channel": True}]
+
+
+@pytest.mark.parametrize("kind", ["noisy", "robust"])
+def test_thresholds_are_learnt_when_the_run_begins_and_kept_with_it(kind: str, tmp_path: Path) -> None:
+    chosen = recipe(trainer={"kind": kind, "nb_epochs": 1}, model={"preprocessors": LEARNT})
+    done = run_recipe(chosen, tmp_path)
+    (layer,) = done.classifier.preprocessing_defences
+    expected = learn_thresholds(done.data.x_train, 3, per_channel=True)
+    assert layer.module.thresholds.shape == (1, 2)
+    assert torch.equal(layer.module.thresholds, expected)
+    again, data, classifier = load_run(tmp_path, "last")
+    assert again.model.preprocessors[0]["thresholds"] == "learnt"
+    assert torch.equal(classifier.preprocessing_defences[0].module.thresholds, expected)
+    other = replace(again, data=replace(again.data, train_examples=40))  # judged beside other images
+    moved = trained_classifier(other, make_data(other.data), tmp_path / "last.safetensors")
+    assert torch.equal(moved.preprocessing_defences[0].module.thresholds, expected)
+    np.testing.assert_allclose(moved.predict(data.x_test), classifier.predict(data.x_test), atol=1e-6)
+
+
+def test_nothing_is_learnt_from_streamed_images() -> None:
+    section = recipe(model={"preprocessors": LEARNT}).model
+    for images in (None, np.empty((0, 1, 8, 8), np.float32)):
+        with pytest.raises(ValueError, match="thresholds: learnt needs images in memory"):
+            make_preprocessors(section, (1, 8, 8), "cpu", images)
+
+
 JUDGED = {
     "robust": ("robust", None, "best"),
     "noisy": ("noisy", None, "last"),
@@ -93,6 +122,16 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "preprocessor": ({}, {"preprocessors": [{"name": "noise"}]}, "unknown preprocessor 'noise'"),
     "without a name": ({}, {"preprocessors": [{"scale": 1}]}, "each must have a name"),
     "its option": ({}, {"preprocessors": [{"name": "inn", "alfa": 1}]}, "unknown option 'alfa' of preprocessor 'inn'"),
+    "thresholds": (
+        {},
+        {"preprocessors": [{"name": "soft-quantization", "thresholds": "lernt"}]},
+        "thresholds of preprocessor 'soft-quantization' must be null, numbers or learnt; got 'lernt'",
+    ),
+    "channels without learning": (
+        {},
+        {"preprocessors": [{"name": "soft-quantization", "per_channel": True}]},
+        "per_channel of preprocessor 'soft-quantization' is about thresholds: learnt, which is missing",
+    ),
     "what it needs": ({}, {"preprocessors": [{"name": "noise-injection"}]}, "needs the options scale"),
 }
 
