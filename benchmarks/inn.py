@@ -365,7 +365,7 @@ def main() -> None:
     attacking.add_argument("--eps", nargs="+", type=int, default=list(EPS), help="of 255")
     attacking.add_argument("--images", type=int, default=100)
     attacking.add_argument("--batch", type=int, default=50)
-    attacking.add_argument("--eot", type=int, default=32, help="draws whose gradients are averaged, at least; a vote has many")
+    attacking.add_argument("--eot", type=int, default=32, help="draws that a gradient averages, at least")
     attacking.add_argument("--judgements", type=int, default=5)
     args = parser.parse_args()
     args.call(args)

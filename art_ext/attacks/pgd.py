@@ -126,9 +126,10 @@ def input_gradient(
 def _averaged(
     model: nn.Module, x: Tensor, target: Tensor, objective: Objective, draws: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, values, logits = mean_over_draws(
-        model, lambda *many: input_gradient(model, *many, objective), (x, target), draws
-    )
+    def look(many_x: Tensor, many_targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return input_gradient(model, many_x, many_targets, objective)
+
+    grad, values, logits = mean_over_draws(model, look, (x, target), draws)
     return grad, values, logits
 
 

@@ -47,9 +47,9 @@ def square(
         queries: points that are tried for each example, at least 1 (AutoAttack: 5000).
         share: of the pixels in the first square, in (0, 1] (AutoAttack: 0.8).
         eot: draws whose margins are averaged: forward passes of each query.
-        give_up: with ``eot`` 1: after a quarter of the queries, leave alone what would still be classified correctly if the margin rose
-            by so many times what it gained in the last half of them; None: go on to the end, as published (suite
-            ``standard``: 8, our decision; `benchmarks/give_up.py` saw it rise by 3 to 5 times that).
+        give_up: with ``eot`` 1: after a quarter of the queries, leave alone what would still be classified correctly if
+            the margin rose by so many times what it gained in the last half of them; None: go on to the end, as
+            published (suite ``standard``: 8, our decision; `benchmarks/give_up.py` saw it rise by 3 to 5 times that).
         generator: source of the random numbers, on ``x``'s device; default: torch's global one.
 
     Returns:

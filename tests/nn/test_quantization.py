@@ -130,7 +130,10 @@ BAD = {
     "surrogate": ({"surrogate": "sigmoid"}, r"surrogate must be 'identity' or a temperature in \(0, 100\]; got 'sigm"),
     "surrogate temperature": ({"surrogate": -2.0}, r"surrogate must be a number in \(0, 100\]; got -2.0"),
     "hot surrogate": ({"surrogate": 101}, r"surrogate must be a number in \(0, 100\]; got 101"),
-    "words": ({"thresholds": ["a"]}, r"thresholds must be \(1,\) or \(C, 1\) numbers for 2 levels, or None; got \['a'\]"),
+    "words": (
+        {"thresholds": ["a"]},
+        r"thresholds must be \(1,\) or \(C, 1\) numbers .*; got \['a'\]",
+    ),
     "too many": ({"thresholds": [0.2, 0.5]}, r"thresholds must be \(1,\) or \(C, 1\) for 2 levels; got \(2,\)"),
     "descending": ({"levels": 3, "thresholds": [0.5, 0.2]}, r"must ascend strictly within \(0, 1\)"),
     "outside": ({"thresholds": [1.0]}, r"must ascend strictly within \(0, 1\)"),

@@ -108,8 +108,7 @@ def default_suite(model: nn.Module, threat: ThreatModel | None = None) -> tuple[
 
 
 def _attacked(model: nn.Module) -> Iterator[object]:
-    """The parts that count: what a vote takes the mean over is the vote's affair, what acts in training alone nobody's.
-"""
+    """The parts that count: not what acts in training alone; what a vote takes the mean over is the vote's affair."""
     steps = [(m, m.preprocessor) for m in model.modules() if hasattr(m, "preprocessor")]
     idle = {id(p) for m, held in steps if not getattr(held, "apply_predict", True) for p in [held, *m.modules()]}
     transforms = [part.transform for part in parts(model) if isinstance(part, SoftVote)]
