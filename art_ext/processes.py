@@ -83,14 +83,16 @@ class Processes:
         """
         sizes = [_length(Processes(rank, self.count).rows(n)) for rank in range(self.count)]
         parts, mine = min(parts, *sizes, n), sizes[self.rank]
-        real = n * (self.rank + 1) // self.count > n * self.rank // self.count
+        real = [n * (rank + 1) // self.count > n * rank // self.count for rank in range(self.count)]
         found = []
         for i in range(parts):
             begins, ends = ([size * j // parts for size in sizes] for j in (i, i + 1))
             lengths = [end - begin for begin, end in zip(begins, ends, strict=True)]
             rows = slice(mine * i // parts, mine * (i + 1) // parts)
-            weight = lengths[self.rank] * self.count / n if real else 0.0
-            found.append(Part(rows, (sum(lengths), sum(lengths[: self.rank])), weight))
+            counted = [length if is_real else 0 for length, is_real in zip(lengths, real, strict=True)]
+            # who stands in for nobody's row draws what its owner draws: the last row's numbers
+            begin = sum(counted[: self.rank]) if real[self.rank] else sum(counted) - 1
+            found.append(Part(rows, (sum(counted), begin), counted[self.rank] * self.count / n))
         return found
 
 
@@ -99,7 +101,8 @@ class Part(NamedTuple):
 
     Attributes:
         rows: of this process's share of the batch.
-        shared: how many rows go through the networks of all processes, and how many of those come before ours.
+        shared: how many rows of the batch go through the networks of all processes, and how many of those come before
+            ours; stand-ins for missing rows do not count.
         weight: of the mean over these rows in the batch's mean, times the number of processes.
     """
 

@@ -16,12 +16,15 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from art_ext.averaging import snapshot
 from art_ext.comparison.art_trainers import Setting, make_art_trainer
 from art_ext.engine import EngineOptions, History, Schedule
 from art_ext.engine.augment import get_augmentation
 from art_ext.engine.checkpoints import Checkpoints, Saved, require_same
 from art_ext.engine.keeper import Keeper
-from art_ext.engine.validation import Validation
+from art_ext.engine.meter import is_finite
+from art_ext.engine.resume import load_best
+from art_ext.engine.validation import Validation, validation_rows
 from art_ext.isolation import derive_seed, seeded
 from art_ext.model import DefendedModel
 from art_ext.processes import Processes
@@ -57,11 +60,11 @@ def run_art(recipe: Recipe, kind: str, options: Mapping[str, Any], folder: Path)
     """
     if Processes.launched().count > 1:
         raise ValueError("ART's trainers work in one process; start this cell without torchrun")
-    claim(recipe, folder, resume=True)
-    write_json(folder / ART, art_mark(kind, options))
-    record(recipe, folder, None)
-    history = _ArtRun(recipe, kind, options, folder).train()
-    write_json(folder / RESULT, summary(history))
+    with claim(recipe, folder, resume=True):
+        write_json(folder / ART, art_mark(kind, options))
+        record(recipe, folder, None)
+        history = _ArtRun(recipe, kind, options, folder).train()
+        write_json(folder / RESULT, summary(history))
     return history
 
 
@@ -87,6 +90,7 @@ class _ArtRun:
             raise ValueError(f"ART's trainers take images in memory; data.name {recipe.data.name!r} is streamed")
         self.classifier = self._classifier()
         self.network, self.history = self.classifier.model, History()
+        self.best: dict[str, Tensor] | None = None
         self.optimizer = self.classifier.optimizer
         epochs = recipe.trainer.nb_epochs
         self.schedule = Schedule(make_schedule(recipe.schedule, self.optimizer, epochs=epochs))
@@ -105,7 +109,7 @@ class _ArtRun:
             with suppress(FileNotFoundError):  # killed before its first checkpoint, or never begun
                 saved = Checkpoints(self.folder).newest()
             begin = 0 if saved is None else self._restore(saved)
-            self.keeper.begin(self.history, saved)
+            self.keeper.begin(self.history, saved, self.best)
             with progress_bar(section.nb_epochs, "epoch", show=section.progress, done=begin) as bar:
                 for epoch in range(begin, section.nb_epochs):
                     # a seed for each epoch: what follows does not depend on whether the run was stopped before
@@ -133,8 +137,9 @@ class _ArtRun:
     def _finish(self, row: dict[str, float]) -> None:
         self.schedule.after_epoch(row)
         self.history.append(row)
-        is_best = self.history.best("robust") is row
-        self.keeper.epoch(row, self.history, self.network, is_best)
+        if self.history.best("robust") is row:
+            self.best = snapshot(self.network)
+        self.keeper.epoch(row, self.history, self.network, self.best)
         epochs = int(row["epoch"])
         tree = {
             "epoch": epochs,
@@ -145,7 +150,7 @@ class _ArtRun:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        self.keeper.save(tree, with_best=self.held_out is not None)
+        self.keeper.save(tree, self.network, self.best)
 
     def _restore(self, saved: Saved) -> int:
         require_same(saved.identity, self.identity, saved.path)
@@ -153,6 +158,7 @@ class _ArtRun:
         self.optimizer.load_state_dict(saved.tree["optimizer"])
         self.schedule.load_state_dict(saved.tree["schedule"])
         self.history.restore(saved.tree["history"])
+        self.best = load_best(saved, self.classifier.device)
         return int(saved.tree["epoch"])
 
     def _judged(self) -> dict[str, float]:
@@ -164,7 +170,7 @@ class _ArtRun:
             self._tensor(y),
             make_threat(self.recipe),
             section.validation_steps,
-            section.batch_size,
+            validation_rows(section.batch_size),
             section.seed,
         )
         clean, robust = judge.accuracies(DefendedModel(self.classifier))
@@ -187,7 +193,7 @@ class _ArtRun:
         return torch.from_numpy(array).to(self.classifier.device)
 
     def _require_finite(self, epoch: int) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+        if not is_finite(self.network):
             raise FloatingPointError(f"ART's {self.kind}: weights are NaN or infinite after epoch {epoch + 1}")
 
     def _check_last_batch(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
 
 from art_ext.averaging import snapshot
 from art_ext.files import atomic_write
@@ -36,12 +37,20 @@ def prepare_folder(folder: str | Path) -> Path:
     return folder
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
+def save_weights(network: nn.Module, path: Path, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write the state dict of ``network`` to ``path``; an earlier file stays as it was if writing fails.
+
+    Args:
+        network: is not changed.
+        path: the file.
+        weights: a state dict that it had at another time, to write instead.
 
     Raises:
         OSError: no space, no permission.
     """
+    if weights is not None:  # by way of a network: which of its weights are one and the same, a state dict forgets
+        network = copy.deepcopy(network)
+        network.load_state_dict(weights)
     with atomic_write(path) as temporary:
         save_model(network, str(temporary))
 

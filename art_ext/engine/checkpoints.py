@@ -8,10 +8,11 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from art_ext.files import atomic_write
 
 VERSION = 1  # of the format
 STATE, TENSORS = "state.json", "tensors.safetensors"
+LATER = ("device", "sync_batchnorm")  # of which the first checkpoints of this format say nothing
 _NAME = re.compile(r"epoch-(\d+)-batch-(\d+)")
 
 
@@ -50,13 +52,15 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.run, self.folder, self.keep = folder, folder / "checkpoints", keep
 
-    def write(self, tree: Mapping[str, Any], identity: Mapping[str, Any], *, with_best: bool = False) -> Path:
+    def write(
+        self, tree: Mapping[str, Any], identity: Mapping[str, Any], *, best: Callable[[Path], None] | None = None
+    ) -> Path:
         """Write a checkpoint, and remove those that are too many.
 
         Args:
             tree: what `unpack` gives back; at least ``epoch`` and ``batch``.
             identity: of the run, as JSON.
-            with_best: the run's ``best.safetensors`` belongs to it.
+            best: writes the best weights so far to a path; None where there are none.
 
         Raises:
             OSError: it cannot be written; the earlier ones are as they were.
@@ -64,15 +68,16 @@ class Checkpoints:
         """
         packed, tensors = pack(tree)
         content = save(tensors)
-        head = {"version": VERSION, "sha256": sha256(content).hexdigest(), "identity": dict(identity), "state": packed}
         target = self.folder / f"epoch-{tree['epoch']:04}-batch-{tree['batch']:05}"
         with _whole_folder(target) as temporary:
             with atomic_write(temporary / TENSORS) as file:
                 file.write_bytes(content)
+            if best is not None:
+                best(temporary / BEST)
+            sums = {"sha256": sha256(content).hexdigest(), "best_sha256": _sum_of(temporary / BEST)}
+            head = {"version": VERSION, **sums, "identity": dict(identity), "state": packed}
             with atomic_write(temporary / STATE) as file:
                 file.write_text(json.dumps(head), encoding="utf-8")
-            if with_best:
-                _link(self.run / BEST, temporary / BEST)
         for old in self.found()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
         return target
@@ -96,15 +101,24 @@ class Checkpoints:
                 return read_checkpoint(path)
             except _Damaged as error:
                 warnings.warn(f"checkpoint {path} is damaged ({error}); going on from the one before", stacklevel=2)
-        raise ValueError(f"resume: every checkpoint in {self.folder} is damaged")
+        raise ValueError(f"resume: every checkpoint in {self.folder} is damaged; removing the folder starts anew")
 
-    def make_room(self) -> None:
-        """Remove the checkpoints of a finished run, for a new one.
+    def make_room(self, saved: Path | None = None) -> None:
+        """Remove what is not of the run that begins.
+
+        Args:
+            saved: the checkpoint that it goes on from: one of these, and those after it go; one of another folder, or
+                None for a new run, and all of a finished run go.
 
         Raises:
             FileExistsError: the run that they are of is not finished.
+            ValueError: nothing is whole, or a newer art_ext wrote it: whether it is finished cannot be said.
         """
-        with suppress(FileNotFoundError, ValueError):  # nothing there, or nothing that could be gone on from
+        if saved is not None and saved.resolve().parent == self.folder.resolve():
+            for later in takewhile(lambda path: path.name != saved.name, self.found()):
+                shutil.rmtree(later, ignore_errors=True)
+            return
+        with suppress(FileNotFoundError):
             if not self.newest().tree["finished"]:
                 raise FileExistsError(
                     f"{self.run} holds a run that is not finished: trainer.resume({str(self.run)!r}) before fit "
@@ -138,6 +152,8 @@ def read_checkpoint(path: Path) -> Saved:
         content = (path / TENSORS).read_bytes()
         if sha256(content).hexdigest() != head["sha256"]:
             raise _Damaged(f"{TENSORS} is not what was written")
+        if head.get("best_sha256", found := _sum_of(path / BEST)) != found:  # earlier versions wrote none
+            raise _Damaged(f"{BEST} is not what was written")
         return Saved(unpack(head["state"], load(content)), head["identity"], path)
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from error
@@ -149,7 +165,8 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any], path: Path) -
     Raises:
         ValueError: the fields that differ, with both values.
     """
-    different = [key for key in sorted({*saved, *now}) if saved.get(key) != now.get(key)]
+    known = {*saved, *now} - {key for key in LATER if key not in saved}
+    different = [key for key in sorted(known) if saved.get(key) != now.get(key)]
     if different:
         said = "; ".join(f"{key}: {saved.get(key)!r} there, {now.get(key)!r} here" for key in different)
         raise ValueError(f"resume: {path} is of another run ({said})")
@@ -157,12 +174,12 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any], path: Path) -
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Lock a run's folder for this process, until the block ends or the process dies.
+    """Lock a run's folder for this thread, until the block ends or the process dies; it may do so again inside.
 
     Raises:
         RuntimeError: another process is training in it.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / ".lock", is_singleton=True)  # who has claimed the folder may train in it
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -187,12 +204,18 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """A second name for a file that is only ever replaced, never changed; a copy where the system has no such names."""
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        with atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _sum_of(path: Path) -> str | None:
+    """The checksum of a file; None where there is none."""
+    return sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def _flush_folder(folder: Path) -> None:

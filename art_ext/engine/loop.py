@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,10 +23,11 @@ from art_ext.engine.meter import Meter, require_finite
 from art_ext.engine.options import EngineOptions
 from art_ext.engine.precision import Compiled, InPrecision, resolve_precision, to_memory_format
 from art_ext.engine.progress import Bar
-from art_ext.engine.resume import Place, process_random, restore, state_of
+from art_ext.engine.resume import Place, process_random, require_same_place, restore, state_of
 from art_ext.engine.schedules import Schedule
 from art_ext.engine.stopping import Stop, stopping
 from art_ext.engine.syncbn import batchnorm_across_processes
+from art_ext.engine.together import make_accelerator, shared
 from art_ext.engine.twin import Twin, attack_twin
 from art_ext.engine.validation import Validation
 from art_ext.isolation import keeping_gradients, seeded
@@ -66,7 +66,8 @@ class Run:
         self.processes = batches.processes = Processes.launched()
         self.precision = resolve_precision(options.precision, self.device)
         self.augment = get_augmentation(options.augment)
-        self.identity = task.about | {"batches": batches.fingerprint(), "precision": self.precision}
+        here = {"batches": batches.fingerprint(), "precision": self.precision, "device": self.device.type}
+        self.identity = task.about | here
         self.keeper = Keeper(options, self.processes.is_first, self.identity)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -74,12 +75,7 @@ class Run:
         self.twin: Twin | None = None
         self.allows_twin = self.precision == "bf16" and task.attacks_forward_only
         self.attacked: nn.Module | None = None  # found on the first batch, in the layout of the session
-        # the classifier knows its device and the run its precision: accelerate's own are fixed once per process
-        self.accelerator = Accelerator(
-            device_placement=False,
-            cpu=self.processes.count > 1 and not torch.cuda.is_available(),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # some losses need two forwards
-        )
+        self.accelerator = make_accelerator(self.processes)
 
     def train(self, epochs: int, saved: Saved | None = None) -> History:
         """Train for so many epochs; the network ends in eval mode, with the averaged or the best weights.
@@ -92,7 +88,8 @@ class Run:
         """
         with self._session() as stop:
             place = Place() if saved is None else restore(self, saved)
-            self.keeper.begin(self.history, saved)
+            require_same_place(self.processes, place)
+            self.keeper.begin(self.history, saved, self.best)
             shown = self.options.progress and self.processes.is_first
             batches = self.batches.per_epoch()
             with closing(Bar(epochs, batches, shown, done=place.epoch * batches + place.batch)) as bar:
@@ -137,10 +134,10 @@ class Run:
                 self._clear_gradients()
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.net):
                 out = task.loss.compute(self.net, x_part, x_adv, y_part, progress=progress)
-                self.accelerator.backward(out.value * part.weight)
+                (out.value * part.weight).backward()  # accelerate's would scale it, as its environment says
             meter.add(out.value, out.logits_adv, y_part, part.weight, out.figures)
         if self.options.grad_clip is not None:
-            self.accelerator.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
+            nn.utils.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
         task.optimizer.step()
         task.averaging.after_step()
         task.schedule.after_batch()
@@ -171,7 +168,8 @@ class Run:
 
     def _save(self, place: Place, *, finished: bool = False) -> None:
         if self.keeper.can_save:
-            self.keeper.save(state_of(self, place, finished=finished), self.best is not None)
+            state = state_of(self, place, finished=finished)
+            self.keeper.save(state, self.task.averaging.averaged(), self.best)
 
     def _attacked(self, x: Tensor) -> nn.Module:
         """What the attack sees: in bf16 a twin, where attack and network allow one."""
@@ -215,10 +213,9 @@ class Run:
         self.history.append(row)
         network = self.task.averaging.averaged()
         self.last_good = snapshot(network)
-        is_best = self.history.best("robust") is row
-        if is_best:
+        if self.history.best("robust") is row:
             self.best = self.last_good
-        self.keeper.epoch(row, self.history, network, is_best)
+        self.keeper.epoch(row, self.history, network, self.best)
 
     def _out_of_patience(self) -> bool:
         best = self.history.best("robust")
@@ -239,7 +236,9 @@ class Run:
                 buffer.copy_(self.processes.sum(buffer.clone()) / self.processes.count)
 
     def _prepare(self, model: nn.Module, compiled: bool = False) -> nn.Module:
-        inner = Compiled(model, self.batches.batch_size) if compiled else model
+        parts = self.processes.parts(self.batches.batch_size, self.options.accumulate)
+        sizes = {len(range(part.rows.start, part.rows.stop)) for part in parts}
+        inner = Compiled(model, sizes) if compiled else model
         return InPrecision(inner, self.device, self.precision)
 
     @contextmanager
@@ -261,7 +260,7 @@ class Run:
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
                 if together:
-                    self.net = self.accelerator.prepare_model(self.plain, device_placement=False)
+                    self.net = shared(self.accelerator, self.plain, self.device)
                 yield stack.enter_context(stopping(self.keeper.can_save))
         except BaseException as error:  # Ctrl-C too costs at most the epoch in progress
             network.load_state_dict(self.last_good)

@@ -32,8 +32,13 @@ def require_finite(network: nn.Module, epoch: int, lr: float) -> None:
     Raises:
         NonFiniteLossError: a parameter is NaN or infinite.
     """
-    if not all(bool(p.isfinite().all()) for p in network.parameters()):
+    if not is_finite(network):
         raise NonFiniteLossError(f"weights are NaN or infinite after the updates of epoch {epoch}", lr)
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether all parameters are."""
+    return all(bool(p.isfinite().all()) for p in network.parameters())
 
 
 class Meter:

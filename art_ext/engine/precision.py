@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -63,11 +64,15 @@ class Compiled(nn.Module):
 
     A full batch may be doubled, clean and adversarial inputs in one forward. Batches of another size (the last one,
     validation) would cost a recompilation each.
+
+    Args:
+        model: what is compiled.
+        sizes: rows of a full batch, or of the parts of it that go through this process's model.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int) -> None:
+    def __init__(self, model: nn.Module, sizes: Iterable[int]) -> None:
         super().__init__()
-        self.eager, self.sizes = model, (batch_size, 2 * batch_size)
+        self.eager, self.sizes = model, frozenset(times * size for size in sizes for times in (1, 2))
         self._fast: Any = torch.compile(model, dynamic=False)
         self.training = model.training
 

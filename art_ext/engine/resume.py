@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from art_ext.averaging import snapshot
 from art_ext.engine.checkpoint import BEST
 from art_ext.engine.checkpoints import Saved, require_same
+from art_ext.processes import Processes
 
 if TYPE_CHECKING:
     from art_ext.engine.loop import Run
@@ -71,9 +73,29 @@ def restore(run: Run, saved: Saved) -> Place:
     run.allows_twin = tree["twin"] is not False
     _restore_process_random(run, tree)
     run.last_good = snapshot(task.averaging.averaged())
-    best = saved.path / BEST
-    run.best = load_file(best, device=str(run.device)) if best.exists() else None
+    run.best = load_best(saved, run.device)
     return Place(tree["epoch"], tree["batch"], tree["figures"])
+
+
+def load_best(saved: Saved, device: torch.device) -> dict[str, Tensor] | None:
+    """The weights of the best epoch before the checkpoint; None where there was none."""
+    best = saved.path / BEST
+    return load_file(best, device=str(device)) if best.exists() else None
+
+
+def require_same_place(processes: Processes, place: Place) -> None:
+    """Refuse to go on where the processes, each of which reads the folder itself, have found different checkpoints.
+
+    Raises:
+        ValueError: as said.
+    """
+    places = processes.gather((place.epoch, place.batch))
+    if len(set(places)) > 1:
+        found = ", ".join(f"process {rank}: {epoch}/{batch}" for rank, (epoch, batch) in enumerate(places))
+        raise ValueError(
+            f"resume: the processes found different checkpoints (epochs/batches: {found}); "
+            "the folder must be shared by all machines"
+        )
 
 
 def process_random(device: torch.device) -> dict[str, Any]:
@@ -85,10 +107,10 @@ def process_random(device: torch.device) -> dict[str, Any]:
 def _restore_process_random(run: Run, tree: Mapping[str, Any]) -> None:
     foreign, processes = tree["foreign_random"], run.processes
     if len(foreign) != processes.count:
-        if tree["foreign_random_used"]:
+        if why := _hangs_on_their_number(run, tree):
             raise ValueError(
-                f"resume: the run had {len(foreign)} processes, now there are {processes.count}; its network or attack "
-                "draws random numbers in each of them, so the result would change: start as many as before"
+                f"resume: the run had {len(foreign)} processes, now there are {processes.count}; {why}, so the result "
+                "would change: start as many as before"
             )
         return
     mine = foreign[processes.rank]
@@ -97,6 +119,18 @@ def _restore_process_random(run: Run, tree: Mapping[str, Any]) -> None:
     random.setstate(mine["python"])
     if "cuda" in mine and run.device.type == "cuda":
         torch.cuda.set_rng_state(mine["cuda"], run.device)
+
+
+def _hangs_on_their_number(run: Run, tree: Mapping[str, Any]) -> str:
+    """Why the result hangs on the number of processes; empty where it does not."""
+    if tree["foreign_random_used"]:
+        return "its network or attack draws random numbers in each of them"
+    if run.options.accumulate > 1:
+        return f"accumulate={run.options.accumulate} makes other parts of each batch"
+    has_batchnorm = any(isinstance(m, _BatchNorm) for m in run.task.model.network.modules())
+    if has_batchnorm and not run.options.sync_batchnorm:
+        return "with sync_batchnorm=False BatchNorm sees the rows of one of them"
+    return ""
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -7,22 +7,30 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 2.0  # seconds in which a SIGTERM is the same one again: torchrun hands on what a manager sends to all processes
 
 
 class Stop:
     """Which signal has asked the run to end, if any."""
 
     signal: int | None = None
+    _since = 0.0
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
         """Remember the signal; a second one ends the process at once, as if nobody had listened."""
-        self.signal = number
-        for known in SIGNALS:
-            signal.signal(known, signal.default_int_handler if known == signal.SIGINT else signal.SIG_DFL)
+        self.signal, self._since = number, monotonic()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, self._receive_again)
         print("\nstopping after this batch; once more stops at once", file=sys.stderr, flush=True)
+
+    def _receive_again(self, number: int, frame: FrameType | None = None) -> None:
+        if monotonic() - self._since > ECHO:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def leave(self, message: str) -> None:
         """End the run as the signal asked.

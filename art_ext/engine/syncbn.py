@@ -69,11 +69,37 @@ def is_batchnorm2d(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     return getattr(module, "plain", type(module)) is nn.BatchNorm2d
 
 
+class _ThenActs:
+    """What timm's `BatchNormAct2d` does in the same forward, after the normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalisation of the next class, dropout, activation."""
+        layer = cast(Any, self)
+        out: Tensor = layer.act(layer.drop(cast(Any, super()).forward(x)))
+        return out
+
+
 def _across(kind: type[_BatchNorm], device: torch.device) -> type[_BatchNorm]:
-    """The class that does what ``kind`` does, with statistics over all processes."""
-    added: dict[str, Any] = {"plain": kind, "process_group": None}
+    """The class that does what ``kind`` does, with statistics over all processes.
+
+    Raises:
+        ValueError: it has a forward that is neither torch's nor timm's: what that does would be lost.
+    """
+    added: dict[str, Any] = {"plain": kind, "process_group": None, "_check_input_dim": kind._check_input_dim}
     base = nn.SyncBatchNorm if device.type == "cuda" else _AcrossProcesses
-    return type(f"{kind.__name__}AcrossProcesses", (base,), added | {"_check_input_dim": kind._check_input_dim})
+    bases = (_ThenActs, base) if _acts(kind) else (base,)
+    if not _acts(kind) and kind.forward is not _BatchNorm.forward:
+        raise ValueError(
+            f"sync_batchnorm=True cannot replace {kind.__name__}, which has a forward of its own; "
+            "set sync_batchnorm=False"
+        )
+    return type(f"{kind.__name__}AcrossProcesses", bases, added)
+
+
+def _acts(kind: type[_BatchNorm]) -> bool:
+    """Whether its forward is that of timm's `BatchNormAct2d`; by name, as timm is imported only where it is used."""
+    home = kind.forward.__qualname__, (kind.forward.__module__ or "").partition(".")[0]
+    return home == ("BatchNormAct2d.forward", "timm")
 
 
 @contextmanager

@@ -13,6 +13,21 @@ from art_ext.model import evaluating
 from art_ext.processes import ALONE, Processes
 from art_ext.threat import ThreatModel
 
+ROWS = 128  # at most, in a forward pass
+
+
+def validation_rows(batch_size: int, accumulate: int = 1) -> int:
+    """Rows of a forward pass of the validation, in a training with such batches.
+
+    The batch of all processes, or one that goes through the network in parts, need not fit into the memory of one
+    device; and the random starts, drawn batch by batch, must not hang on the number of processes.
+
+    Example:
+        >>> validation_rows(64), validation_rows(512), validation_rows(512, accumulate=8), validation_rows(2, 4)
+        (64, 128, 16, 1)
+    """
+    return min(batch_size, ROWS) // accumulate or 1
+
 
 @dataclass(frozen=True)
 class Validation:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from art_ext.recipes.resolve import differences, read_recipe, save_recipe
 from art_ext.recipes.sections import Recipe
 
 RECIPE, ENVIRONMENT, RESULT = "recipe.yaml", "environment.json", "result.json"
-# what may change between a run and its resumption: where things lie, how loudly it goes on, how it is judged
+# what may change between a run and its resumption: where things lie, how loudly it goes on, how it is judged; the
+# device too, to another of its kind: a checkpoint holds the generator of its own kind
 FREE = frozenset(
     [f"trainer.{key}" for key in ("progress", "tracking", "checkpoint_every", "keep_checkpoints")]
     + [f"data.options.{key}" for key in ("workers", "prefetch", "resident")]
@@ -28,22 +29,25 @@ FREE_SECTIONS = ("evaluation",)
 EPOCHS = "trainer.nb_epochs"
 
 
-def claim(recipe: Recipe, folder: Path, resume: bool) -> Path:
-    """The folder, made and writable, if this recipe may be run in it.
+@contextmanager
+def claim(recipe: Recipe, folder: Path, resume: bool) -> Iterator[Path]:
+    """The folder, made, writable and locked for this run until the block ends, if this recipe may be run in it.
 
     Raises:
         FileExistsError: it holds a run and ``resume`` is not set, or another process is training in it.
         ValueError: the run there has another recipe, see `require_same`.
         OSError: it cannot be written.
     """
-    processes = Processes.launched()
-    # the first process is about to write the file: all must go by what it saw before
-    if processes.agree((folder / RECIPE).is_file()):
-        if not resume:
-            raise FileExistsError(f"{folder} holds a run already: --resume goes on with it, or choose another folder")
-        require_same(read_recipe(folder / RECIPE), recipe, folder)
-    by_the_first(lambda: _prepare_alone(folder))
-    return folder
+    with ExitStack() as held:
+        by_the_first(lambda: _hold(folder, held))
+        # the first process is about to write the file: all must go by what it saw before
+        if Processes.launched().agree((folder / RECIPE).is_file()):
+            if not resume:
+                raise FileExistsError(
+                    f"{folder} holds a run already: --resume goes on with it, or choose another folder"
+                )
+            require_same(read_recipe(folder / RECIPE), recipe, folder)
+        yield folder
 
 
 def by_the_first(work: Callable[[], None]) -> None:
@@ -59,12 +63,11 @@ def by_the_first(work: Callable[[], None]) -> None:
         raise failed
 
 
-def _prepare_alone(folder: Path) -> None:
-    """Training locks the folder, but only after the images are read and the recipe is written."""
+def _hold(folder: Path, held: ExitStack) -> None:
+    """Training locks the folder too, but only after the images are read and the recipe is written."""
     prepare_folder(folder)
     try:
-        with only_run_in(folder):
-            return
+        held.enter_context(only_run_in(folder))
     except RuntimeError as error:
         raise FileExistsError(f"another process is training in {folder}; choose another folder") from error
 

@@ -76,7 +76,12 @@ def run_recipe(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     recipe = checked(recipe)
-    folder = claim(recipe, Path(folder), resume)
+    with claim(recipe, Path(folder), resume) as claimed:
+        return _run_in(claimed, recipe, resume, command)
+
+
+def _run_in(folder: Path, recipe: Recipe, resume: bool, command: Sequence[str] | None) -> RunResult:
+    """The run, in a folder that is locked for it."""
     data = make_data(recipe.data, seed=recipe.trainer.seed)
     classifier = make_classifier(recipe, data)
     trainer = make_trainer(recipe, classifier, folder=folder)

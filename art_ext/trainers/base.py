@@ -17,7 +17,7 @@ from art_ext.engine.batches import Batches, GeneratorBatches, TensorBatches
 from art_ext.engine.checkpoint import load_weights
 from art_ext.engine.checkpoints import Checkpoints, Saved
 from art_ext.engine.loop import InnerAttack, checkpoint_of
-from art_ext.engine.validation import Validation
+from art_ext.engine.validation import Validation, validation_rows
 from art_ext.isolation import keeping_random
 from art_ext.losses import Loss
 from art_ext.model import DefendedModel, require_pytorch_classifier
@@ -93,8 +93,8 @@ class EngineTrainer(Trainer):
         """Let the next `fit` go on from the newest whole checkpoint of a run, instead of beginning.
 
         `fit` then takes the same arguments as the run that was stopped; ``nb_epochs`` counts all epochs, those done
-        included. On a CPU the result is bit for bit that of a run never stopped; with a network that draws random
-        numbers, with as many processes as before.
+        included. On a CPU the result is bit for bit that of a run never stopped, with as many processes as before;
+        another number is refused where more than the rounding of sums hangs on it.
 
         Args:
             folder: of the run; by default this trainer's ``checkpoint_dir``.
@@ -252,7 +252,7 @@ class EngineTrainer(Trainer):
 
     def _about(self, optimizer: Optimizer) -> dict[str, str]:
         """What makes a run another one than one that was stopped, as far as text can tell."""
-        told = ("seed", "augment", "grad_clip", "accumulate", "channels_last", "compile")
+        told = ("seed", "augment", "grad_clip", "accumulate", "channels_last", "compile", "sync_batchnorm")
         return {
             "threat": str(self.threat),
             "loss": described(self.loss),
@@ -271,7 +271,8 @@ class EngineTrainer(Trainer):
             return None
         x, y = (torch.from_numpy(a).to(self.model.device) for a in held_out)
         steps, seed = self.options.validation_steps, self.options.seed
-        return Validation(x, y, self.threat, steps, batch_size, seed, Processes.launched())
+        rows = validation_rows(batch_size, self.options.accumulate)
+        return Validation(x, y, self.threat, steps, rows, seed, Processes.launched())
 
     def _checked(self, x: np.ndarray, y: np.ndarray, *, trial: bool = True) -> Arrays:
         checked = check_inputs(

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,11 +86,27 @@ def results(cases: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
 def everything(file: str) -> None:
     """All cases; every process must end with the same weights."""
     output = results(CASES)
+    go_on_bit_for_bit(Path(file).with_suffix(""))
     everywhere = Processes.launched().gather(output)
     if Processes.launched().is_first:
         for rank, other in enumerate(everywhere):
             assert all(torch.equal(output[name], other[name]) for name in output), f"process {rank} ended elsewhere"
         save_file(output, file)
+
+
+def go_on_bit_for_bit(folder: Path) -> None:
+    """A run that is stopped and gone on with ends in the same bits, with as many processes as there are."""
+    options: dict[str, Any] = {"loss": "trades", "checkpoint_every": 1}  # two forwards
+    uninterrupted = train(**options | {"checkpoint_every": None})
+    with suppress(Cut):
+        train(str(folder), broken=Countdown(6).cut, **options)
+    Processes.launched().agree(None)  # the first has written the last checkpoint
+    resumed = train(str(folder), resume=True, **options)
+    states = [trainer.model.network.state_dict() for trainer in (uninterrupted, resumed)]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), (
+            f"resumed, {name} differs by {(value - states[1][name]).abs().max()}"
+        )
 
 
 def whole(folder: str, dropout: str) -> None:
@@ -114,6 +132,10 @@ def failing(folder: str) -> None:
     train(folder, broken=Countdown(3, rank=1).fail)
 
 
+class Cut(BaseException):
+    """Ends a run at a batch, in all processes."""
+
+
 class Countdown:
     """Something happens in the process ``rank`` (None: in all) after so many attacks."""
 
@@ -127,6 +149,10 @@ class Countdown:
     def kill(self) -> None:
         if self.over():
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def cut(self) -> None:
+        if self.over():
+            raise Cut
 
     def terminate(self) -> None:
         if self.over() and self.left == -1:

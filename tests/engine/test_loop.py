@@ -25,6 +25,7 @@ from art_ext.engine.checkpoint import load_weights
 from art_ext.engine.validation import Validation
 from art_ext.losses import LOSSES, Loss
 from art_ext.model import evaluating
+from art_ext.processes import Processes
 
 BATCHES = 2  # in an epoch: 16 images in batches of 8
 SAMPLES = {"adv": [8], "joint": [16], "separate": [8, 8]}  # of the loss's own forwards
@@ -678,6 +679,17 @@ def test_a_failing_compiler_only_warns(make_run, conv_model, monkeypatch):
     with pytest.warns(UserWarning, match="torch.compile failed, going on without it") as caught:
         assert_same(trained(make_run, conv_model, compile=True), expected)
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "rank, count, accumulate, sizes",
+    [(0, 1, 1, {8, 16}), (0, 1, 3, {2, 3, 4, 6}), (1, 3, 1, {3, 6}), (0, 2, 2, {2, 4})],
+    ids=["alone", "in parts", "of three processes", "both"],
+)
+def test_what_goes_through_this_process_s_network_is_compiled(make_run, monkeypatch, rank, count, accumulate, sizes):
+    monkeypatch.setattr(Processes, "launched", lambda: Processes(rank, count))
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: model)
+    assert make_run(compile=True, accumulate=accumulate).plain.model.sizes == sizes
 
 
 def test_compiled_training_is_the_same_training(make_run, conv_model, monkeypatch):

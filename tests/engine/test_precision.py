@@ -85,7 +85,7 @@ class Broken:
 
 def test_a_failing_compiler_is_told_once_and_left_alone(monkeypatch, conv_model, images):
     monkeypatch.setattr(torch, "compile", Broken)
-    model = Compiled(conv_model, 16)
+    model = Compiled(conv_model, [16])
     with pytest.warns(
         UserWarning, match=r"torch.compile failed, going on without it: RuntimeError: no C\+\+ compiler$"
     ):
@@ -101,16 +101,16 @@ def test_a_failing_compiler_is_told_once_and_left_alone(monkeypatch, conv_model,
 def test_only_full_batches_and_their_doubles_are_compiled(monkeypatch, conv_model, images):
     sizes = []
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: lambda x: sizes.append(len(x)) or model(x))
-    model = Compiled(conv_model, 8)
-    for n in (8, 3, 8, 16, 9):
+    model = Compiled(conv_model, [8, 5])
+    for n in (8, 3, 8, 16, 9, 5, 10):
         assert torch.equal(model(images[0][:n]), conv_model(images[0][:n]))
-    assert sizes == [8, 8, 16]
+    assert sizes == [8, 8, 16, 5, 10]
 
 
 def test_an_error_of_the_model_itself_is_raised(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: model)
     with pytest.warns(UserWarning, match="going on without"), pytest.raises(RuntimeError, match="shapes cannot"):
-        Compiled(nn.Linear(3, 2), 4)(torch.zeros(4, 5))
+        Compiled(nn.Linear(3, 2), [4])(torch.zeros(4, 5))
 
 
 def test_the_layout_changes_in_place(conv_model):

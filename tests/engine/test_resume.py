@@ -7,19 +7,25 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from art.estimators.classification import PyTorchClassifier
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from art_ext import RobustTrainer, ThreatModel
 from art_ext.averaging import EMA, SWA, ParameterInterpolation
-from art_ext.engine import History
-from art_ext.engine.checkpoints import STATE, TENSORS, Checkpoints, only_run_in
+from art_ext.engine import History, checkpoint, keeper
+from art_ext.engine.checkpoint import BEST
+from art_ext.engine.checkpoints import STATE, TENSORS, Checkpoints, only_run_in, require_same
+from art_ext.engine.resume import Place, _restore_process_random, require_same_place
+from art_ext.engine.validation import Validation
+from art_ext.processes import Processes
 
 EPOCHS, BATCH, BATCHES = 4, 8, 4
 
@@ -75,6 +81,12 @@ def attacking_by(trainer: RobustTrainer, attack) -> None:
     """Another inner attack, of which its checkpoints say nothing."""
     said = trainer._about(trainer.get_classifier().optimizer)
     trainer.attack, trainer._about = attack, lambda optimizer: said
+
+
+def resumed(folder, **options) -> RobustTrainer:
+    trainer = trainer_of(folder, **options)
+    trainer.resume()
+    return trainer
 
 
 def killed_after(trainer: RobustTrainer, batches: int, scheduler=None) -> None:
@@ -163,12 +175,20 @@ def test_the_last_ones_are_kept(tmp_path):
     assert names == ["epoch-0004-batch-00000", "epoch-0003-batch-00000", "epoch-0002-batch-00000"]
 
 
+def rewritten(path, content: bytes) -> None:
+    """The file anew: this name of it, not what other names stand for."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 DAMAGES = {
     "half a file": lambda path: os.truncate(path / TENSORS, (path / TENSORS).stat().st_size // 2),
     "a changed byte": lambda path: (path / TENSORS).write_bytes((path / TENSORS).read_bytes()[:-1] + b"?"),
     "no state": lambda path: (path / STATE).unlink(),
     "half a state": lambda path: os.truncate(path / STATE, 50),
     "another state": lambda path: (path / STATE).write_text("[]"),
+    "no best weights": lambda path: (path / BEST).unlink(),
+    "other best weights": lambda path: rewritten(path / BEST, b"other"),
 }
 
 
@@ -211,6 +231,7 @@ OTHERS = {
     "averaging": ({"averaging": "ema"}, "averaging: "),
     "seed": ({"seed": 1}, "seed: '0' there, '1' here"),
     "optimizer": ({"optimizer": lambda p: Adam(p)}, "optimizer: 'SGD' there, 'Adam' here"),
+    "sync_batchnorm": ({"sync_batchnorm": False}, "sync_batchnorm: 'True' there, 'False' here"),
 }
 
 
@@ -224,6 +245,46 @@ def test_another_run_is_refused_and_named(tmp_path, options, said):
         fit(other)
     assert all(torch.equal(before[name], value) for name, value in other.get_classifier().model.state_dict().items())
     assert Checkpoints(tmp_path).found()
+
+
+@pytest.mark.parametrize(
+    "there, refused",
+    [({"device": "cuda"}, True), ({"device": "cpu"}, False), ({}, False)],
+    ids=["another device", "the same", "of an earlier version"],
+)
+def test_a_device_of_another_kind_is_refused(tmp_path, there, refused):
+    told = pytest.raises(ValueError, match="device: 'cuda' there, 'cpu' here") if refused else nullcontext()
+    with told:
+        require_same({"seed": "0"} | there, {"seed": "0", "device": "cpu"}, tmp_path)
+
+
+NUMBERS = {
+    "attack that draws": ({}, True, "its network or attack draws random numbers in each of them"),
+    "parts": ({"accumulate": 2}, False, "accumulate=2 makes other parts of each batch"),
+    "BatchNorm by itself": ({"sync_batchnorm": False}, False, "with sync_batchnorm=False BatchNorm sees the rows"),
+    "nothing": ({}, False, None),
+}
+
+
+@pytest.mark.parametrize("options, used, told", NUMBERS.values(), ids=NUMBERS)
+def test_another_number_of_processes_is_refused_where_the_result_hangs_on_it(make_run, options, used, told):
+    run, tree = make_run(network(), **options), {"foreign_random": [None, None], "foreign_random_used": used}
+    match = f"resume: the run had 2 processes, now there are 1; {told}.*: start as many as before"
+    with pytest.raises(ValueError, match=match) if told else nullcontext():
+        _restore_process_random(run, tree)
+
+
+class TwoFolders(Processes):
+    """Another process that has found nothing to go on from."""
+
+    def gather(self, item):
+        return [item, (0, 0)]
+
+
+def test_processes_that_do_not_share_a_folder_are_told():
+    require_same_place(TwoFolders(), Place())
+    with pytest.raises(ValueError, match=r"process 0: 3/20, process 1: 0/0\); the folder must be shared by all"):
+        require_same_place(TwoFolders(), Place(3, 20))
 
 
 def test_other_data_are_refused(tmp_path):
@@ -245,6 +306,43 @@ def test_an_unfinished_run_is_not_begun_anew_by_mistake(tmp_path):
 def test_a_new_run_may_follow_a_finished_one(tmp_path):
     fit(trainer_of(tmp_path, seed=1), epochs=3)
     fit(trainer_of(tmp_path), epochs=2)
+    assert [p.name for p in Checkpoints(tmp_path).found()] == ["epoch-0002-batch-00000", "epoch-0001-batch-00000"]
+
+
+def test_an_unfinished_run_of_a_newer_version_is_not_removed(tmp_path):
+    killed_after(trainer_of(tmp_path), BATCHES + 1)
+    state = Checkpoints(tmp_path).found()[0] / STATE
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"version": 99}))
+    with pytest.raises(ValueError, match="written by a newer art_ext"):
+        fit(trainer_of(tmp_path))
+    assert state.is_file()
+
+
+def test_what_was_resumed_into_another_folder_leaves_its_own_checkpoints_there(tmp_path):
+    killed_after(trainer_of(tmp_path / "from"), BATCHES + 1)
+    fit(trainer_of(tmp_path / "to", seed=1))
+    again = trainer_of(tmp_path / "to")
+    again.resume(tmp_path / "from")
+    killed_after(again, BATCHES + 1)
+    assert [p.name for p in Checkpoints(tmp_path / "to").found()] == ["epoch-0002-batch-00000"]
+    assert_same_end(fit(resumed(tmp_path / "to")), fit(trainer_of()))
+
+
+def test_a_run_is_not_resumed_into_the_folder_of_an_unfinished_one(tmp_path):
+    for name in ("from", "to"):
+        killed_after(trainer_of(tmp_path / name), BATCHES + 1)
+    again = trainer_of(tmp_path / "to")
+    again.resume(tmp_path / "from")
+    with pytest.raises(FileExistsError, match="holds a run that is not finished"):
+        fit(again)
+
+
+def test_checkpoints_after_the_one_gone_on_from_are_of_no_use_any_more(tmp_path):
+    killed_after(trainer_of(tmp_path, keep_checkpoints=3), 3 * BATCHES + 1)
+    (Checkpoints(tmp_path).found()[0] / TENSORS).unlink()
+    with pytest.warns(UserWarning, match="epoch-0003-batch-00000 is damaged"):
+        again = resumed(tmp_path, keep_checkpoints=3)
+    killed_after(again, 1)
     assert [p.name for p in Checkpoints(tmp_path).found()] == ["epoch-0002-batch-00000", "epoch-0001-batch-00000"]
 
 
@@ -282,6 +380,50 @@ def test_no_space_left_keeps_what_is_there(tmp_path, monkeypatch):
     again = trainer_of(tmp_path)
     assert again.resume() == 2
     assert_same_end(fit(again), trainer)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["not written", "removed"])
+def test_checkpoints_have_the_best_weights_where_the_folder_has_not(tmp_path, monkeypatch, gone):
+    """The second epoch is the best of four; its file cannot be written before the last epoch."""
+    accuracies, write, best = iter([0.2, 0.5, 0.3, 0.3] * 3), checkpoint.save_weights, tmp_path / BEST
+    monkeypatch.setattr(Validation, "accuracies", lambda self, model: (0.9, next(accuracies)))
+
+    def failing(network, path, *weights):
+        if path == best and not gone:
+            raise OSError(28, "No space left on device")
+        write(network, path, *weights)
+        if path == best:
+            path.unlink()
+
+    monkeypatch.setattr(keeper, "save_weights", failing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*best.safetensors could not be written")
+        killed_after(trainer_of(tmp_path), 3 * BATCHES + 1)
+    assert [p.name for p in Checkpoints(tmp_path).found()] == ["epoch-0003-batch-00000", "epoch-0002-batch-00000"]
+    assert not best.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(Validation, "accuracies", lambda self, model: (0.9, 0.3))
+    again = fit(resumed(tmp_path))
+    found = load_file(best)
+    assert again.history.best("robust")["epoch"] == 2
+    assert all(torch.equal(found[name], value) for name, value in again.best.items())
+
+
+def test_best_weights_that_could_not_be_written_are_written_in_a_later_epoch(tmp_path, monkeypatch):
+    accuracies, write, tries = iter([0.5, 0.3, 0.3, 0.3]), checkpoint.save_weights, []
+    monkeypatch.setattr(Validation, "accuracies", lambda self, model: (0.9, next(accuracies)))
+
+    def failing_once(network, path, *weights):
+        tries.append(path.name)
+        if path.name == BEST and tries.count(BEST) == 1 and path.parent == tmp_path:
+            raise OSError(28, "No space left on device")
+        write(network, path, *weights)
+
+    monkeypatch.setattr(keeper, "save_weights", failing_once)
+    with pytest.warns(UserWarning, match="best.safetensors could not be written"):
+        trainer = fit(trainer_of(tmp_path))
+    found = load_file(tmp_path / BEST)
+    assert all(torch.equal(found[name], value) for name, value in trainer.best.items())
 
 
 def _full_disk(*_):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.engine.validation import Validation
+from art_ext.engine.validation import Validation, validation_rows
 from art_ext.threat import ThreatModel
 
 EPS = 0.3
@@ -24,6 +24,15 @@ def line() -> nn.Module:
 
 def validation(norm: str = "linf", *, batch_size: int = 16, seed: int = 0, steps: int = 10) -> Validation:
     return Validation(*points(), ThreatModel(norm, EPS, clip=None), steps, batch_size, seed)
+
+
+@pytest.mark.parametrize(
+    "batch_size, accumulate, rows",
+    [(64, 1, 64), (128, 1, 128), (1024, 1, 128), (512, 8, 16), (2, 4, 1)],
+    ids=["small batch", "batch", "of many processes", "in parts", "at least one"],
+)
+def test_rows_fit_where_a_part_of_a_training_batch_does(batch_size, accumulate, rows):
+    assert validation_rows(batch_size, accumulate) == rows
 
 
 @pytest.mark.parametrize("norm, dual", [("linf", 3.0), ("l2", 5**0.5)], ids=["linf", "l2"])

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
-from art_ext.engine.checkpoints import only_run_in
-from art_ext.recipes import Recipe, is_finished, judge, load_run, read_recipe, recipe_of, run_recipe
+from art_ext.recipes import Recipe, is_finished, judge, load_run, read_recipe, recipe_of, run, run_recipe
 
 QUICK: dict[str, Any] = {
     "model": {"name": "small_cnn", "options": {"width": 4}, "device": "cpu"},
@@ -151,6 +151,31 @@ def test_every_resumption_is_on_record(folder: Path) -> None:
 
 def test_two_runs_in_one_folder(folder: Path) -> None:
     folder.mkdir()
-    with only_run_in(folder), pytest.raises(FileExistsError, match="another process is training in"):
+    lock = FileLock(folder / ".lock")
+    with lock, pytest.raises(FileExistsError, match="another process is training in"):
         run_recipe(quick(), folder)
     assert not (folder / "recipe.yaml").exists()
+
+
+def test_the_folder_is_locked_from_the_first_look_to_the_last_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other run may begin while the images are read, or between the training and the result."""
+    found: list[str] = []
+
+    def watched(name: str) -> Any:
+        function = getattr(run, name)
+
+        def trying(*args: Any, **options: Any) -> Any:
+            with pytest.raises(Timeout):
+                FileLock(folder / ".lock").acquire(timeout=0)
+            found.append(name)
+            return function(*args, **options)
+
+        return trying
+
+    for name in ("make_data", "record", "write_json"):
+        monkeypatch.setattr(run, name, watched(name))
+    run_recipe(quick(nb_epochs=1), folder)
+    assert found == ["make_data", "record", "write_json"]
+    FileLock(folder / ".lock").acquire(timeout=0).lock.release()
