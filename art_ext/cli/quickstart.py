@@ -66,7 +66,7 @@ def quickstart(
     order = np.random.default_rng(seed).permutation(len(x))
     held, kept = order[:HELD_OUT], order[HELD_OUT:]
     lesson = Lesson((x[kept], y[kept]), (x[held], y[held]), epochs, seed)
-    test = np.random.default_rng(seed).permutation(len(x_test))[:images]  # the file is sorted by class
+    test = np.random.default_rng(seed).permutation(len(x_test))[:images]
     reports: dict[str, RobustnessReport] = {}
     histories: dict[str, History] = {}
     seconds: dict[str, float] = {}
