@@ -20,6 +20,7 @@ from torch.optim import SGD, Optimizer
 
 import art_ext.nn.cifar  # noqa: F401  (registers the CIFAR networks with timm)
 from art_ext.nn.normalize import Normalized
+from art_ext.processes import Processes
 
 from ._weights import load_into, read_state_dict, resampled_convit
 
@@ -59,7 +60,8 @@ def timm_classifier(
         optimizer: a callable from parameters to an optimizer (``functools.partial(torch.optim.AdamW, lr=1e-3)``), or an
             optimizer whose class and default settings are taken over. Default: SGD, lr 0.1, momentum 0.9, weight decay
             5e-4.
-        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; under
+            ``torchrun``, ``"auto"``, ``"gpu"`` and ``"cuda"`` are a GPU for each process.
         loss: what ART minimises in ``fit``; default cross entropy.
         mean: per channel on the [0, 1] scale, or one for all; default what the weights were trained with, averaged over
             the channels where the images have another number of them.
@@ -140,6 +142,7 @@ def _spread(given: Sequence[float] | None, known: Sequence[float], channels: int
 
 
 def _device(device: str) -> torch.device:
+    """The device; where ``torchrun`` has started several processes, each takes a GPU of its own for ``"cuda"``."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -149,6 +152,8 @@ def _device(device: str) -> torch.device:
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (place.index or 0) >= available.get(place.type, 0):
         raise ValueError(f"device {device!r} is not available here")
+    if place.type == "cuda" and place.index is None:
+        Processes.launched()  # makes this process's GPU the current one
     return place
 
 

@@ -17,9 +17,13 @@ def main(args: Sequence[str] | None = None) -> None:
     from art_ext.cli.parser import prepared
 
     verbs = _verbs()
-    words = prepared(sys.argv[1:] if args is None else args, verbs)
+    parser = whole_parser()
+    try:
+        words = prepared(sys.argv[1:] if args is None else args, verbs)
+    except ValueError as error:
+        parser.error(str(error))
     # only what was given: every verb knows its own defaults, and a recipe's values stand unless they are changed
-    given = whole_parser().parse_args(words, defaults=False).as_dict()
+    given = parser.parse_args(words, defaults=False).as_dict()
     verb = given["subcommand"]
     verbs[verb](**given.get(verb, {}))
 

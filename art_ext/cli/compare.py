@@ -46,7 +46,7 @@ def compare(
         if Processes.launched().is_first:
             print(text(write()))
     if Processes.launched().is_first:
-        _tell(outcome, folder)
+        _tell(outcome, folder, asked_for=cell)
 
 
 def commands(grid: Grid, cells: dict[str, Cell], folder: Path, command: str) -> list[str]:
@@ -55,11 +55,11 @@ def commands(grid: Grid, cells: dict[str, Cell], folder: Path, command: str) -> 
     return [f"{command} --cell {shlex.quote(name)}" for name in missing]
 
 
-def _tell(outcome: Outcome, folder: Path) -> None:
-    """What was not done; a failed cell makes the exit status 1."""
+def _tell(outcome: Outcome, folder: Path, asked_for: str | None) -> None:
+    """What was not done; a failed cell makes the exit status 1, and so does the one asked for if others have it."""
     if outcome.taken:
         print(f"other processes are at work on: {', '.join(outcome.taken)}", file=sys.stderr)
     for name, error in outcome.failed.items():
         print(f"failed: {name}: {error} (the whole of it is in {folder / name}/error.txt)", file=sys.stderr)
-    if outcome.failed:
+    if outcome.failed or (asked_for is not None and outcome.taken):
         raise SystemExit(1)

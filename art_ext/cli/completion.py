@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 # options whose values are names, and the kinds of art-ext list that these come from
 NAMED = {
+    "trainer.kind": ("trainers",),
     "trainer.loss": ("losses",),
     "trainer.averaging": ("averagings",),
     "trainer.augment": ("augmentations",),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from art_ext.recipes.layers import proposal
 from art_ext.recipes.resolve import add_sections
-from art_ext.recipes.sections import TEXTS
-from art_ext.recipes.text import FRACTION, fraction
+from art_ext.recipes.sections import SECTIONS, TEXTS
+from art_ext.recipes.text import FRACTION, fraction, parse
 
 Verb = Callable[..., Any]
 SETTINGS = "settings"  # the parameter ``**settings`` of a verb that takes every field of a recipe as an option
+_INSIDE = re.compile(r"\d/\d")  # a fraction, perhaps
 _UNKNOWN = re.compile(r"unrecognized arguments: (--[\w.-]+)")
 
 
@@ -72,23 +74,50 @@ def command_parser(verbs: Mapping[str, Verb], **options: Any) -> Parser:
 def prepared(words: Sequence[str], verbs: Mapping[str, Verb]) -> list[str]:
     """The words of a command line as the parser takes them: fractions as numbers, flags with their value.
 
+    Raises:
+        ValueError: a division by zero; the option is named.
+
     Example:
-        >>> def train(recipe: str, resume: bool = False): ...
+        >>> def train(recipe: str, resume: bool = False, **settings: str): ...
         >>> prepared(["train", "--resume", "a.yaml", "--threat.eps", "1/4"], {"train": train})
         ['train', '--resume=true', 'a.yaml', '--threat.eps', '0.25']
     """
     function = verbs.get(words[0]) if words else None
     flags = {f"--{name}" for name in (flags_of(function) if function else ())}
     result = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
         bare = word in flags and following not in ("true", "false")
-        result.append(f"{word}=true" if bare else _with_number(word))
+        result.append(f"{word}=true" if bare else _with_numbers(word, before, function))
     return result
 
 
-def _with_number(word: str) -> str:
-    option, equals, value = word.rpartition("=")
-    return f"{option}{equals}{fraction(value)!r}" if FRACTION.match(value) else word
+def _with_numbers(word: str, before: str, function: Verb | None) -> str:
+    """Fractions as numbers, where the option, this word's or the one before, takes numbers: 2024/05 may be a folder."""
+    option, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+    if option == word:
+        return word
+    hint = _hint_of(option.removeprefix("--"), function)
+    found = value
+    try:
+        if FRACTION.match(value) and float in (hint, *get_args(hint)):
+            found = repr(fraction(value))
+        elif value.startswith("{") and _INSIDE.search(value) and get_origin(hint) is dict:
+            found = json.dumps(parse(value))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
+    return f"{option}{equals}{found}" if equals else found
+
+
+def _hint_of(option: str, function: Verb | None) -> Any:
+    """The type of an option's values; of an option of an option, as ``trainer.loss_options.mu``, a number."""
+    section, _, key = option.partition(".")
+    if function is None:
+        return None
+    if not key:
+        return get_type_hints(function).get(option)
+    if not takes_settings(function) or section not in SECTIONS:
+        return None
+    return float if "." in key else get_type_hints(SECTIONS[section]).get(key)
 
 
 def takes_settings(function: Verb) -> bool:

@@ -16,7 +16,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_ext.naming import lookup
 from art_ext.recipes import Recipe
-from art_ext.recipes.optimizers import check_options
+from art_ext.recipes.options import check_options
 
 # what a recipe says about our losses does not concern ART's; an ART cell has a recipe that is silent about them
 OURS_ALONE: dict[str, Any] = {

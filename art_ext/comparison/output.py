@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,24 @@ def _report_json(report: RobustnessReport, file: Path, folder: Path) -> dict[str
     }
 
 
+def _extent(first: int | None, numbers: Set[int | None]) -> str:
+    """Which test images count, of so many that the recipes take (None: all).
+
+    Example:
+        >>> _extent(None, {None}), _extent(100, {None}), _extent(None, {500}), _extent(100, {500})
+        ('all test images', 'the first 100 test images', '500 test images', 'the first 100 of 500 test images')
+    """
+    taken = " or ".join("all" if n is None else str(n) for n in sorted(numbers, key=lambda n: n or 0))
+    if first is None:
+        return f"{taken} test images"
+    return f"the first {first} test images" if taken == "all" else f"the first {first} of {taken} test images"
+
+
 def _notes(grid: Grid, results: Mapping[str, Result]) -> Iterator[str]:
     judging, recipes = grid.judging, [result.cell.recipe for result in results.values()]
     data = ", ".join(dict.fromkeys(recipe.data.name for recipe in recipes))
     threats = "; ".join(dict.fromkeys(_threat(result) for result in results.values()))
-    extent = "all test images" if judging.n_examples is None else f"the first {judging.n_examples} test images"
+    extent = _extent(judging.n_examples, {recipe.data.test_examples for recipe in recipes})
     yield f"{extent} of {data}; {threats}; seed of the evaluation {judging.seed}"
     yield from about(judging)
     if "best" in judging.checkpoints:

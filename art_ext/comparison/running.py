@@ -23,6 +23,7 @@ from art_ext.recipes import is_finished, read_recipe, run_recipe
 from art_ext.recipes.run import RECIPE, require_same
 
 RUN, ERROR, LOCK = "training", "error.txt", ".lock"
+PATIENCE = 2.0  # seconds: who only looks at a cell's state holds its lock for a moment
 State = Literal["done", "failed", "running", "missing"]
 
 
@@ -164,7 +165,7 @@ def state_of(cell: Cell, judging: Judging, folder: Path) -> State:
 def claimed(place: Path) -> Iterator[bool]:
     """Lock a cell for this process until the block ends or the process dies; False where another one has it."""
     processes = Processes.launched()
-    lock = _lock(place) if processes.is_first else None
+    lock = _lock(place, PATIENCE) if processes.is_first else None
     try:
         yield processes.agree(lock is not None)
     finally:
@@ -172,12 +173,12 @@ def claimed(place: Path) -> Iterator[bool]:
             lock.release()
 
 
-def _lock(place: Path) -> FileLock | None:
-    """The lock of a cell, held; None where another process holds it."""
+def _lock(place: Path, timeout: float = 0) -> FileLock | None:
+    """The lock of a cell, held; None where another process holds it for longer than so many seconds."""
     place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout)
     except Timeout:
         return None
     return lock

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_ext.engine.loading import batches_in
 from art_ext.engine.memory import may_stay
 from art_ext.isolation import fingerprint
 from art_ext.processes import ALONE, Processes
@@ -58,8 +59,7 @@ class TensorBatches:
 
     def per_epoch(self) -> int:
         """Batches in an epoch."""
-        full, rest = divmod(self.size, self.batch_size)
-        return full + (rest > 1 or full == 0)
+        return batches_in(self.size, self.batch_size)
 
     def fingerprint(self) -> str:
         """Of all labels and some of the inputs, the batch size and the order."""

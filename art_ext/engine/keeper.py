@@ -66,7 +66,7 @@ class Keeper:
             FileExistsError: the folder holds another run that is not finished.
         """
         if self.folder is not None and self.checkpoints is not None:
-            self.checkpoints.make_room(saved and saved.path)
+            self.checkpoints.make_room(None if saved is None else saved.path)
             if saved is not None and (saved.path / BEST).exists():
                 with atomic_write(self.folder / BEST) as temporary:
                     shutil.copyfile(saved.path / BEST, temporary)

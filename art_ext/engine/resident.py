@@ -38,10 +38,15 @@ class ResidentImages:
 
     def __init__(self, folder: ImageFolder, stream: ImageBatches) -> None:
         self.folder, self.size, self.num_classes = folder, len(folder), folder.num_classes
-        self.batch_size, self.shuffle, self.fingerprint = stream.batch_size, stream.shuffle, stream.fingerprint
+        self.batch_size, self.shuffle = stream.batch_size, stream.shuffle
+        self._fingerprint = stream.fingerprint(folder)
         self.shape, self.device, self.layout = stream.shape, stream.device, stream.layout
         self.images = torch.from_numpy(read_pixels(folder, stream.shape, stream.crop)).to(stream.device)
         self.labels = torch.from_numpy(folder.labels).to(stream.device)
+
+    def fingerprint(self) -> str:
+        """As `ImageBatches.fingerprint`, of the images that are kept: another where unreadable ones are left out."""
+        return self._fingerprint
 
     def per_epoch(self) -> int:
         """Batches in an epoch."""

@@ -117,9 +117,14 @@ class ImageBatches:
         """Batches in an epoch."""
         return batches_in(self.size, self.batch_size)
 
-    def fingerprint(self) -> str:
-        """Of the images' names and labels, and of what decides the batches; the same for `ResidentImages` of them."""
-        return f"{self.source.fingerprint()}/{self.shape}/{self.crop}/{self.batch_size}/{self.shuffle}"
+    def fingerprint(self, source: Source | None = None) -> str:
+        """Of the images' names and labels, and of what decides the batches; the same for `ResidentImages` of them.
+
+        Args:
+            source: images to say it of; default its own.
+        """
+        images = (source or self.source).fingerprint()
+        return f"{images}/{self.shape}/{self.crop}/{self.batch_size}/{self.shuffle}"
 
     def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch but for the first ``skip``, which are not decoded; one epoch at a time.

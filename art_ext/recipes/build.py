@@ -15,8 +15,7 @@ from art_ext.losses import LOSSES, Loss, get_loss
 from art_ext.naming import lookup
 from art_ext.preprocessors import ModulePreprocessor
 from art_ext.processes import Processes
-from art_ext.recipes.images import Data as Data
-from art_ext.recipes.images import make_data as make_data
+from art_ext.recipes.images import Data
 from art_ext.recipes.layers import keys_of
 from art_ext.recipes.optimizers import make_optimizer, make_schedule
 from art_ext.recipes.options import check_options

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 from art_ext.engine import piecewise_linear
 from art_ext.naming import lookup
-from art_ext.recipes.options import check_options as check_options
+from art_ext.recipes.options import check_options
 from art_ext.recipes.training_sections import OptimizerSection, ScheduleSection
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from art.estimators.classification import PyTorchClassifier
+from torch.nn import Parameter
 
 from art_ext.engine.history import History
 from art_ext.processes import Processes
@@ -18,7 +20,8 @@ from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, by_the_first, cl
 from art_ext.recipes.images import Data, check_data, make_data
 from art_ext.recipes.judging import check_suite
 from art_ext.recipes.kinds import make_trainer
-from art_ext.recipes.optimizers import check_schedule
+from art_ext.recipes.optimizers import check_schedule, make_optimizer
+from art_ext.recipes.planned import planned
 from art_ext.recipes.sections import Recipe
 
 __all__ = [
@@ -101,12 +104,29 @@ def checked(recipe: Recipe) -> Recipe:
     Raises:
         ValueError: unknown names or options, values out of their range.
     """
+    trainer, optimizer, schedule = recipe.trainer, recipe.optimizer, recipe.schedule
     make_threat(recipe)
-    check_data(recipe.data)
-    make_averaging(recipe.trainer)
+    with _of_right_types("data.options", recipe.data.options):
+        check_data(recipe.data)
+    with _of_right_types("trainer.averaging_options", trainer.averaging_options):
+        make_averaging(trainer)
+    with _of_right_types("trainer.loss_options", trainer.loss_options):
+        planned(recipe)  # tries the loss
     check_suite(recipe)
-    check_schedule(recipe.optimizer, recipe.schedule, epochs=recipe.trainer.nb_epochs)
+    with _of_right_types("optimizer.options", optimizer.options):
+        make_optimizer(optimizer)([Parameter(torch.zeros(1))])
+    with _of_right_types("schedule.options", schedule.options):
+        check_schedule(optimizer, schedule, epochs=trainer.nb_epochs)
     return complete(recipe)
+
+
+@contextmanager
+def _of_right_types(field: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Nothing says of which type an option inside a field must be: a wrong one fails where it is used."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{field} {dict(options)} has a value of a wrong type: {error}") from error
 
 
 def summary(history: History) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class TrainerSection(EngineOptions):
             raise ValueError("checkpoint_dir is the folder of the run (--output), it cannot be part of a recipe")
         options = {name: getattr(self, name) for name in EngineOptions.__dataclass_fields__}
         EngineOptions(**options | {"checkpoint_dir": "."})  # its own checks: a run will have some folder
-        for name in ("batch_size", "nb_epochs"):
+        for name in ("batch_size", "nb_epochs", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)!r}")
 

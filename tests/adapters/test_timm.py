@@ -14,7 +14,8 @@ from art.estimators.classification import PyTorchClassifier
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from art_ext.adapters.timm import timm_classifier
+from art_ext.adapters.timm import _device, timm_classifier
+from art_ext.processes import Processes
 
 build = partial(timm_classifier, num_classes=10, device="cpu")
 small = partial(build, "small_cnn", input_shape=(1, 8, 8), width=2)
@@ -254,6 +255,18 @@ def test_auto_keeps_the_stem_of_pretrained_weights(monkeypatch: pytest.MonkeyPat
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **kwargs: create(name, **kwargs))
     assert network(build("resnet18", input_shape=(3, 32, 32), pretrained=True)).conv1.kernel_size == (7, 7)
+
+
+@pytest.mark.parametrize(
+    "device, asked", [("auto", True), ("gpu", True), ("cuda", True), ("cuda:1", False), ("cpu", False)]
+)
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, device: str, asked: bool) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(Processes, "launched", lambda: calls.append(True))
+    _device(device)
+    assert bool(calls) == asked
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,14 +1,17 @@
 """``art-ext compare``."""
 
+import importlib
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from art_ext.cli import main
+from art_ext.comparison import Outcome
 from art_ext.recipes.text import dump
 from tests.comparison.conftest import quick
 
@@ -72,6 +75,19 @@ def test_a_failed_cell_makes_the_status(words: Words, capsys: pytest.CaptureFixt
     assert "out/wild_seed-0/error.txt" in err
     assert "failed, not in the table: wild_seed-0" in out
     assert any(line.startswith("pgd-at") and "–" not in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize("asked, status", [((), None), (("--cell", "art_seed-0"), 1)], ids=["all", "this cell"])
+def test_a_cell_asked_for_that_others_have_makes_the_status(
+    words: Words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: Any, status: Any
+) -> None:
+    module = importlib.import_module("art_ext.cli.compare")
+    monkeypatch.setattr(module, "run_cells", lambda *args, **options: Outcome((), {}, ("art_seed-0",)))
+    Path("out").mkdir()
+    with pytest.raises(SystemExit) if status else nullcontext() as stop:
+        main(words(*asked))
+    assert (stop and stop.value.code) == status
+    assert "other processes are at work on: art_seed-0" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_says_how_to_go_on(

@@ -9,6 +9,7 @@ import pytest
 from art_ext.cli import main
 from art_ext.losses import LOSSES
 from art_ext.recipes import shipped
+from art_ext.trainers import TRAINERS
 
 pytest.importorskip("shtab")
 
@@ -30,6 +31,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["art-ext", "train", ""], set(shipped())),
         (["art-ext", "train", "x.yaml", "--trainer.lo"], {"--trainer.loss", "--trainer.loss_options"}),
         (["art-ext", "train", "x.yaml", "--trainer.loss", ""], set(LOSSES)),
+        (["art-ext", "train", "x.yaml", "--trainer.kind", ""], set(TRAINERS)),
         (["art-ext", "evaluate", "runs/x", "--which", ""], {"best", "last"}),
         (["art-ext", "list", "tra"], {"trainers"}),
     ],

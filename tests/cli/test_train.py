@@ -46,12 +46,16 @@ def test_a_run_is_not_written_over_but_resumed(tmp_path: Path) -> None:
         ("--trainer.progress false", "trainer", "progress", False),
         ("--evaluation.suite [fgsm,pgd-20]", "evaluation", "suite", ["fgsm", "pgd-20"]),
         ("--model.options {width: 8}", "model", "options", {"width": 8}),
+        ("--trainer.loss_options.mu 1/2", "trainer", "loss_options", {"mu": 0.5, "ce_on": "adv"}),
+        ("--data.root 2024/05", "data", "root", "2024/05"),
+        ("--data.root=2024/05", "data", "root", "2024/05"),
+        ("--schedule.name=cosine --schedule.options {minimum: 1/4}", "schedule", "options", {"minimum": 0.25}),
     ],
 )
 def test_every_field_is_an_option(
     words: str, section: str, key: str, value: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["train", RECIPE, "--print_config", *words.split(maxsplit=1)])
+    main(["train", RECIPE, "--print_config", *words.split(maxsplit=2 if "schedule" in words else 1)])
     assert parse(capsys.readouterr().out)[section][key] == value
 
 
@@ -61,6 +65,8 @@ def test_every_field_is_an_option(
         ("--trainer.lss nmse", "did you mean '--trainer.loss'"),
         ("--trainer.steps 2.5", "trainer.steps"),
         ("--threat.eps wide", "threat.eps"),
+        ("--threat.eps 8/0", "error: --threat.eps: division by zero in '8/0'"),
+        ("--threat.eps=8/0", "error: --threat.eps: division by zero in '8/0'"),
         ("--trainer.checkpoint_dir x", "--trainer.checkpoint_dir"),
     ],
 )
@@ -69,6 +75,24 @@ def test_wrong_options_are_told(words: str, told: str, capsys: pytest.CaptureFix
         command(f"train {RECIPE} {words}")
     assert stop.value.code == 2
     assert told in capsys.readouterr().err
+
+
+INSIDE = {
+    "loss": ("--trainer.loss_options.mu=abc", r"trainer.loss_options \{'mu': 'abc'.* has a value of a wrong type"),
+    "averaging": (
+        "--trainer.averaging=ema --trainer.averaging_options.decay=abc",
+        r"trainer.averaging_options \{'decay'",
+    ),
+    "optimizer": ("--optimizer.options.eps=abc", r"optimizer.options \{'eps': 'abc'.* has a value of a wrong type"),
+    "schedule": ("--schedule.name=multistep --schedule.options.milestones=[a]", r"schedule.options \{'milestones'"),
+    "steps": ("--trainer.steps=0", "steps must be at least 1; got 0"),
+}
+
+
+@pytest.mark.parametrize("words, told", INSIDE.values(), ids=INSIDE)
+def test_what_is_wrong_inside_options_is_told_before_any_work(words: str, told: str) -> None:
+    with pytest.raises(SystemExit, match=told):
+        command(f"train {RECIPE} --print_config {words}")
 
 
 @pytest.mark.parametrize(

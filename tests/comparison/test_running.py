@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from art_ext.comparison import Grid, cells_of, is_done, run_cells
 from art_ext.comparison import running as module
@@ -120,7 +123,26 @@ def test_a_cell_of_another_grid_is_not_taken_for_this_one(
     assert told in run_cells(other, grid.judging, tmp_path).failed["a_seed-0"]
 
 
-def test_a_cell_that_another_process_has_is_passed_over(make_grid: Make, tmp_path: Path) -> None:
+def test_a_look_at_a_cell_s_state_does_not_take_it(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def look() -> None:
+        with FileLock(tmp_path / module.LOCK):
+            begun.set()
+            time.sleep(0.2)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    begun.wait()
+    with claimed(tmp_path) as mine:
+        assert mine
+    looking.join()
+
+
+def test_a_cell_that_another_process_has_is_passed_over(
+    make_grid: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0)
     grid = make_grid()
     cells = cells_of(grid)
     with claimed(tmp_path / "pgd-at_seed-0") as mine:
@@ -140,7 +162,9 @@ def test_what_was_taken_is_tried_again_after_the_others(
         assert mine
         lock = module._lock
         held = [tmp_path / "pgd-at_seed-0"]  # given up by its holder after the first pass
-        monkeypatch.setattr(module, "_lock", lambda place: None if place in held and not held.clear() else lock(place))
+        monkeypatch.setattr(
+            module, "_lock", lambda place, *_: None if place in held and not held.clear() else lock(place)
+        )
     assert run_cells(cells, grid.judging, tmp_path).done == ("art_seed-0", "pgd-at_seed-0")
 
 

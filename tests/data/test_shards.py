@@ -1,5 +1,6 @@
 """WebDataset shards: each image once, in an order that the generator draws, and exact skipping."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_images_are_counted_and_come_as_stored(shards: str) -> None:
     assert [item.label for item in items] == [i % 10 for i in range(18)]
     assert items[7].name.endswith("1.tar/00007.png")
     assert items[7].read((1, 4, 4), CentreCrop(), 0).max() == 7
+
+
+def test_archives_may_be_moved(shards: str, tmp_path: Path) -> None:
+    found = image_shards(shards, num_classes=10)
+    moved = replace(found, urls=tuple(f"https://elsewhere/{Path(url).name}" for url in found.urls))
+    others = replace(found, urls=found.urls[:2])
+    assert moved.fingerprint() == found.fingerprint() != others.fingerprint()
 
 
 @pytest.mark.parametrize("buffer", [1, 4, 100])

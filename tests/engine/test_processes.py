@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from art_ext.engine.checkpoints import Checkpoints
+from tests import forking
 from tests.engine.sharded import CASES, EPOCHS, results, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,16 +19,7 @@ FLAT = 5e-3  # where the attack begins on a plateau: KL has no gradient at its s
 
 
 def launch(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(
-        [*command, "-m", "tests.engine.sharded", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
+    return forking.processes("-m", "tests.engine.sharded", *arguments, count=processes)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +94,15 @@ def test_a_signal_to_one_process_saves_and_ends_all(tmp_path):
 
 @pytest.mark.slow
 def test_a_failing_process_ends_all_with_its_message(tmp_path):
-    done = launch("failing", str(tmp_path))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *command, "-m", "tests.engine.sharded", "failing", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # the networks are on the CPU
+        timeout=300,
+    )
     assert done.returncode != 0
     assert "this process has had enough" in done.stderr

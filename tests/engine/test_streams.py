@@ -259,6 +259,14 @@ def test_kept_images_are_the_streamed_ones(scenes: ImageFolder, caplog: pytest.L
         assert_same(kept.epoch(g, skip), streamed.epoch(g2, skip))
 
 
+def test_images_that_are_left_out_make_another_set(scenes: ImageFolder) -> None:
+    options: dict[str, Any] = {"shape": SHAPE, "batch_size": 3, "device": "cpu", "workers": 0, "on_error": "skip"}
+    cut_short(scenes.root / os.fsdecode(scenes.files[0]))
+    kept, streamed = (image_batches(scenes, resident=resident, **options) for resident in (True, False))
+    assert (kept.size, streamed.size) == (len(scenes) - 1, len(scenes))
+    assert kept.fingerprint() != streamed.fingerprint()
+
+
 def test_half_of_the_free_memory_is_for_the_images(scenes: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 10 * 3 * 8 * 8
     for free, kind in ((2 * needed, ResidentImages), (2 * needed - 1, ImageBatches)):
