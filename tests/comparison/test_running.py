@@ -1,7 +1,5 @@
 """Cells carried out: what is missing only, whatever happens, by several processes."""
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from art_ext.comparison.running import claimed, state_of
 from art_ext.engine.validation import Validation
 from art_ext.processes import Processes
 from art_ext.recipes import load_run
+from tests import forking
 
 Make = Callable[..., Grid]
 ONE: dict[str, Any] = {"methods": {"pgd-at": {}}}
@@ -185,9 +184,9 @@ def test_two_processes_share_a_folder(grid_file: Callable[..., Path], tmp_path: 
         "grid = load_grid(sys.argv[1]); cells = cells_of(grid); folder = Path(sys.argv[2]);"
         "print(*run_cells(cells, grid.judging, folder).done); write_tables(grid, cells, folder)"
     )
-    words = [sys.executable, "-c", code, str(grid), str(tmp_path / "out")]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    done = [process.communicate(timeout=300)[0].split() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    both = [forking.Forked("-c", code, str(grid), str(tmp_path / "out")) for _ in range(2)]
+    ended = [process.wait() for process in both]
+    assert [process.returncode for process in ended] == [0, 0]
+    done = [process.stdout.split() for process in ended]
     assert sorted(done[0] + done[1]) == ["pgd-at_seed-0", "pgd-at_seed-1"]
     assert (tmp_path / "out" / "comparison.txt").is_file()

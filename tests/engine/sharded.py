@@ -83,9 +83,9 @@ def results(cases: dict[str, dict[str, Any]]) -> dict[str, Tensor]:
     return found
 
 
-def everything(file: str) -> None:
-    """All cases; every process must end with the same weights."""
-    output = results(CASES)
+def everything(file: str, *names: str) -> None:
+    """These cases; every process must end with the same weights."""
+    output = results({name: CASES[name] for name in names})
     go_on_bit_for_bit(Path(file).with_suffix(""))
     everywhere = Processes.launched().gather(output)
     if Processes.launched().is_first:

@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from contextlib import nullcontext
 
@@ -26,6 +24,7 @@ from art_ext.engine.checkpoints import STATE, TENSORS, Checkpoints, only_run_in,
 from art_ext.engine.resume import Place, _restore_process_random, require_same_place
 from art_ext.engine.validation import Validation
 from art_ext.processes import Processes
+from tests import forking
 
 EPOCHS, BATCH, BATCHES = 4, 8, 4
 
@@ -352,9 +351,9 @@ def test_one_run_in_a_folder_at_a_time(tmp_path):
         f"with only_run_in(Path({str(tmp_path)!r})): pass"
     )
     with only_run_in(tmp_path):
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        other = forking.python("-c", code)
     assert f"another process is training in {tmp_path}; give checkpoint_dir another folder" in other.stderr
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert forking.python("-c", code).returncode == 0
 
 
 def test_no_space_left_keeps_what_is_there(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from art_ext.data import CentreCrop, ImageFolder, RandomCrop, UnreadableImageErr
 from art_ext.engine.resident import ResidentImages, image_batches
 from art_ext.engine.streams import ImageBatches
 from art_ext.processes import Processes
+from tests import forking
 from tests.data.pictures import cut_short, scene, write_folder, write_shard
 
 SHAPE = (3, 8, 8)
@@ -315,8 +316,7 @@ SIGNALLED = """if True:
 def test_a_signal_to_the_group_leaves_the_decision_to_the_main_process(
     scenes: ImageFolder, name: str, lines: list[str]
 ) -> None:
-    command = [sys.executable, "-c", SIGNALLED, str(scenes.root), name]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True, check=False)
+    run = forking.python("-c", SIGNALLED, str(scenes.root), name)
     assert run.stdout.split("\n")[:-1] == lines, run.stderr
     assert run.returncode == 0, run.stderr
 

@@ -1,12 +1,8 @@
 """Evaluations that are interrupted, run out of time or memory, or are shared by several processes."""
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +15,7 @@ from art_ext.evaluation import ATTACKS, SUITES, FunctionAttack, PGDAttack, Robus
 from art_ext.evaluation.memory import BatchHalvedWarning, in_halves
 from art_ext.naming import described
 from art_ext.threat import ThreatModel
+from tests import forking
 
 THREAT = ThreatModel("linf", 0.02)
 LIST = [
@@ -287,9 +284,7 @@ report.to_json(f"{sys.argv[1]}/report-{torch.distributed.get_rank()}.json")
 def test_two_processes_make_the_report_of_one(linear, tmp_path):
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script, tmp_path]
-    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run(command, check=True, env=here, timeout=300, capture_output=True)
+    forking.processes(str(script), str(tmp_path)).check_returncode()
     alone = essence(run(linear, "short", indicators=True))
     for rank in (0, 1):
         assert essence(RobustnessReport.from_json(tmp_path / f"report-{rank}.json")) == alone
