@@ -76,6 +76,7 @@ def processes(*words: str, count: int = 2) -> CompletedProcess[str]:
 
 def _be_python(words: list[str], environment: dict[str, str], folder: str) -> None:
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # this process's own default, as in a fresh one
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
