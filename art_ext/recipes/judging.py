@@ -96,7 +96,8 @@ def judge(
 def _warn_of_missing_classes(y: Labels, number: int | None, classes: int) -> None:
     """Some data sets are sorted by class: their first examples say nothing about the rest."""
     there = len(np.unique(y[:number]))
-    if number is not None and number >= 10 * classes > 10 * there:
+    at_random = classes * (1 - (1 - 1 / classes) ** (number or 0))  # so many classes are to be expected
+    if number is not None and 2 * there < at_random:
         warnings.warn(
             f"the first {number} test images are of {there} classes out of {classes}, so the set is sorted; "
             "data.test_examples draws at random",
