@@ -254,7 +254,9 @@ def test_device():
 # What it refuses
 
 
-@pytest.mark.parametrize("preprocessor", [SpatialSmoothing(), FeatureSqueezing(clip_values=(0, 1))], ids=repr)
+@pytest.mark.parametrize(
+    "preprocessor", [SpatialSmoothing(), FeatureSqueezing(clip_values=(0, 1))], ids=lambda p: type(p).__name__
+)
 def test_a_preprocessor_of_numpy_is_refused_and_the_way_out_named(conv_model, preprocessor: Preprocessor):
     name = type(preprocessor).__name__
     with pytest.raises(ValueError, match=rf"{name} works on numpy arrays only.*{name}PyTorch.*PreprocessorPyTorch"):

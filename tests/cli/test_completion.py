@@ -35,7 +35,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["art-ext", "evaluate", "runs/x", "--which", ""], {"best", "last"}),
         (["art-ext", "list", "tra"], {"trainers"}),
     ],
-    ids=" ".join,
+    ids=["verbs", "recipes", "fields", "losses", "trainers", "weights", "kinds"],
 )
 def test_bash_completes(script: Path, words: list[str], expected: set[str]) -> None:
     line = " ".join(f"'{word}'" for word in words)
