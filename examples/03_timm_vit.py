@@ -14,14 +14,14 @@ from art_ext.data import load
 
 x, y, x_test, y_test = load("fashion-mnist-5k")
 threat = ThreatModel("linf", 0.05)
-epochs, batch_size = 6, 128
+epochs, batch_size = 5, 128
 
 classifier = timm_classifier(
     "vit_tiny_patch16_224",
     num_classes=10,
     input_shape=(1, 28, 28),
     patch_size=7,
-    depth=4,
+    depth=3,
     optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.05),
 )
 batches = epochs * -(-len(x) // batch_size)

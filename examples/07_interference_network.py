@@ -25,7 +25,7 @@ plain.fit(x, y, nb_epochs=5)
 trainer = INNTrainer(plain, alpha=0.1, beta=0.1, gamma=0.1, snapshots=4)
 trainer.fit(x, y, nb_epochs=4)
 voting = trainer.get_classifier()
-print(f"outputs in training: {trainer.model.network.model[-1].out_features}, passes of a vote: {voting.model.passes}")
+print(f"backgrounds as classes: {len(trainer.backgrounds)}, passes of a vote: {voting.model.passes}")
 
 
 def accuracy(classifier, images):
@@ -42,6 +42,6 @@ for name, classifier in (("plain", plain), ("interference network", voting)):
 # all that interference has to face.
 for name, classifier in (("plain", plain), ("interference network", voting)):
     report = evaluate(
-        classifier, x_test, y_test, threat=threat, suite=["pgd-20"], n_examples=50, eot=4, indicators=False
+        classifier, x_test, y_test, threat=threat, suite=["pgd-20"], n_examples=30, eot=2, indicators=False
     )
     print(f"{name}, attacked itself: {report.robust_accuracy:.1%}")
