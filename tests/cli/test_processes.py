@@ -66,7 +66,7 @@ def test_what_goes_wrong_in_one_is_the_last_word_of_all(tmp_path: Path) -> None:
     assert "gloo" not in errors
 
 
-def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     words = [*SETTINGS, "--trainer.nb_epochs", "500", "--output", str(tmp_path / "run")]
     process = launched("train", RECIPE, *words)
     deadline = time.monotonic() + 300

@@ -279,7 +279,7 @@ def _go_on(attack: PGDAttack, bench: Bench, x: Tensor, y: Tensor, start: Tensor)
         objective=attack.objective,
         random_start=False,
         eot=bench.eot,
-        early_exit=attack.early_exit and bench.eot == 1,
+        early_exit=attack.early_exit and bench.draws == 1,
         start=start,
     )
 
