@@ -1,11 +1,9 @@
 """Noise injection: the table of the adversarial-training report, with the gradient of one draw and the mean of several.
 
 Networks: a ResNet-20 trained on CIFAR-10 by PGD (ε = 0.03), the same with noise at inference alone, with noise in
-training
-and at inference, that one with a vote of draws, and one trained on natural images under noise. Columns: natural, ℓ∞ PGD
-(ε = 0.03), ℓ2 PGD (ε = 0.83), ℓ∞ FGSM, each with gradients of one draw and averaged over ``--eot``. Success is judged
-by
-20 fresh draws.
+training and at inference, that one with a vote of draws, and one trained on natural images under noise. Columns:
+natural, ℓ∞ PGD (ε = 0.03), ℓ2 PGD (ε = 0.83), ℓ∞ FGSM, each with gradients of one draw and averaged over ``--eot``.
+Success is judged by 20 fresh draws.
 
     python benchmarks/noise_injection.py run --out DIR [--networks …] [--train 10000] [--epochs 20] [--images 1000]
     python benchmarks/noise_injection.py table --out DIR      # summary.md, accuracy.png
