@@ -2,7 +2,8 @@
 
 Tasks: Fashion-MNIST (the 5000 images of the package) at ε = 0.1, 0.2, 0.3 with two levels; scikit-learn's digits at
 0.2; CIFAR-10 at 8/255 with eight. Methods: PGD-AT (10 steps), the layer with uniform noise and with signs, noise
-without the layer, and the exact objective CE + ε ‖∇ₓ CE‖₁ by a second derivative. Judged are the networks of the last epoch, by
+without the layer, and the exact objective CE + ε ‖∇ₓ CE‖₁ by a second derivative. Judged are the networks
+of the last epoch, by
 
     PGD       PGD-20 on the network's own gradients
     BPDA      PGD-20 with the gradient of the identity in place of the layer's
