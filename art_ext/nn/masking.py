@@ -101,6 +101,14 @@ class Masking(nn.Module):
             return purified[0]
         return torch.stack([(1 - view.mask) * image for view, image in zip(views, purified, strict=True)]).sum(0)
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse images (C, H, W) that are too small for the grid.
+
+        Raises:
+            ValueError: as said.
+        """
+        spread(torch.zeros(1, self.grid**2), torch.zeros(1, *shape), self.grid)
+
     def _holes(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         blocks = self.grid**2
         rank = torch.rand(1 if self.shared else len(x), blocks, generator=generator, device=x.device).argsort(1)

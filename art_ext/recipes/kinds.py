@@ -32,17 +32,6 @@ _GIVEN = (
     *("classifier", "threat", "loss", "steps", "step_size", "attack"),
     *("averaging", "quantization", "optimizer", "options"),
 )
-    "classifier",
-    "threat",
-    "loss",
-    "steps",
-    "step_size",
-    "attack",
-    "averaging",
-    "quantization",
-    "optimizer",
-    "options",
-)
 
 
 def check_kind(section: TrainerSection) -> TrainerInfo:

@@ -133,11 +133,14 @@ class AToPTrainer(EngineTrainer):
         self.pretrain_epochs, self.vote = pretrain_epochs, vote
         self.pretraining = History()
         self._transform = as_masking(transform, **(transform_options or {}))
-        seed = EngineOptions.of(options).seed
-        chosen = _made(purifier, purifier_options, classifier.input_shape, seed)
-        self._trained = Trained(
-            chosen, _discriminator(chosen, gan, discriminator_options, classifier.input_shape[0], seed)
-        )
+        seed, shape = EngineOptions.of(options).seed, tuple(classifier.input_shape)
+        if len(shape) != 3:
+            raise ValueError(f"purification is of images (C, H, W); the classifier's input_shape is {shape}")
+        if self._transform is not None:
+            self._transform.check(shape)
+        chosen = _made(purifier, purifier_options, shape, seed)
+        discriminator = _discriminator(chosen, gan, discriminator_options, shape[0], seed)
+        self._trained = Trained(chosen, discriminator)
         loss = self._loss = PurificationLoss(weight=weight, gan_weight=gan_weight)
         size = float(threat.eps) if step_size is None and steps == 1 else step_size
         lookup(PLACES, attacked, what="value of attacked")
