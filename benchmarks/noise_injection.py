@@ -1,7 +1,7 @@
 """Noise injection: the table of the adversarial-training report, with the gradient of one draw and the mean of several.
 
-Networks: a ResNet-20 trained on CIFAR-10 by PGD (ε = 0.03), the same with noise at inference alone, with noise in
-training and at inference, that one with a vote of draws, and one trained on natural images under noise. Columns:
+Networks: one (--architecture) trained on CIFAR-10 by PGD (ε = 0.03), the same with noise at inference alone, with noise
+in training and at inference, that one with a vote of draws, and one trained on natural images under noise. Columns:
 natural, ℓ∞ PGD (ε = 0.03), ℓ2 PGD (ε = 0.83), ℓ∞ FGSM, each with gradients of one draw and averaged over ``--eot``.
 Success is judged by 20 fresh draws.
 
@@ -51,7 +51,7 @@ def classifier_of(args: argparse.Namespace, *, training: bool, inference: bool) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
         sgd = partial(torch.optim.SGD, lr=args.lr, momentum=0.9, weight_decay=5e-4)
-        classifier = timm_classifier("resnet20_cifar", num_classes=10, input_shape=(3, 32, 32), optimizer=sgd)
+        classifier = timm_classifier(args.architecture, num_classes=10, input_shape=(3, 32, 32), optimizer=sgd)
     if training or inference:
         noise = NoiseInjection(
             scale=args.scale, distribution=args.distribution, apply_fit=training, apply_predict=inference
@@ -161,6 +161,7 @@ def main() -> None:
         verb.add_argument("--out", type=Path, required=True)
         verb.set_defaults(call=call)
     running.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    running.add_argument("--architecture", default="resnet20_cifar", help="of timm or art_ext.nn.cifar")
     running.add_argument("--data", default=None, help="folder of data sets (default: ART_EXT_DATA)")
     running.add_argument("--train", type=int, default=None, help="training images (default: all)")
     running.add_argument("--images", type=int, default=1000, help="test images")
