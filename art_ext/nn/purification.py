@@ -67,7 +67,8 @@ def purified(x: Tensor, transform: Masking | None, purifier: nn.Module) -> tuple
         ValueError: the purifier changes the shape.
     """
     views = [View(x, torch.ones_like(x[:, :1]))] if transform is None else transform.views(x)
-    images = [purifier(view.image, view.mask) for view in views]
+    precision = next((p.dtype for p in purifier.parameters()), x.dtype)
+    images = [purifier(view.image.to(precision), view.mask.to(precision)).to(x.dtype) for view in views]
     if images[0].shape != x.shape:
         raise ValueError(f"the purifier made {tuple(images[0].shape)} of images {tuple(x.shape)}; it must keep shapes")
     if transform is None or len(views) == 1:

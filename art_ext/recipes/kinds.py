@@ -71,10 +71,15 @@ def make_trainer(recipe: Recipe, classifier: PyTorchClassifier, *, folder: str |
     """The trainer of a recipe; ``folder`` becomes its ``checkpoint_dir``.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value out of its range; no weights for a network that stays as it is.
     """
     section = recipe.trainer
     info = check_kind(section)
+    if info.keeps_network and not (recipe.model.checkpoint or recipe.model.pretrained):
+        raise ValueError(
+            f"trainer.kind {section.kind!r} protects a network that is trained already: name its weights by "
+            "model.checkpoint, or model.pretrained"
+        )
     given: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": lambda: {"loss": make_loss(section)},
         "steps": lambda: {"steps": section.steps, "step_size": section.step_size},

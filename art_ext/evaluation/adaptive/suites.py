@@ -20,6 +20,7 @@ from art_ext.naming import described
 from art_ext.nn.interference import Interference
 from art_ext.nn.masking import Masking
 from art_ext.nn.noise import Noise
+from art_ext.nn.purification import Purification
 from art_ext.nn.quantization import SoftQuantizer
 from art_ext.nn.randomness import outcomes_of
 from art_ext.nn.soft_vote import SoftVote
@@ -34,8 +35,8 @@ SOFTER = (0.05, 0.15, 0.5)  # surrogate temperatures, as shares of the distance 
 def adaptive_suite(part: object, threat: ThreatModel | None = None) -> list[Any]:
     """The attacks that a part of a defense has to face, as `art_ext.evaluate` takes them in a list.
 
-    Of ours: `Interference`, `Noise`, `Masking`, `SoftQuantizer` and `SoftVote`. Anything else says so itself, by a
-    method ``adaptive_suite(threat)``; what has none asks for nothing.
+    Of ours: `Interference`, `Noise`, `Masking`, `Purification`, `SoftQuantizer` and `SoftVote`. Anything else says so
+    itself, by a method ``adaptive_suite(threat)``; what has none asks for nothing.
 
     Args:
         part: a module, or an ART preprocessor.
@@ -69,7 +70,13 @@ def _(part: Noise, threat: ThreatModel | None = None) -> list[Any]:
 @adaptive_suite.register
 def _(part: Masking, threat: ThreatModel | None = None) -> list[Any]:
     """As noise; a mask that stays is nothing random."""
-    return [*_averaged(DRAWS), _vote()] if part.random else []
+    return [*_averaged(DRAWS), _vote()] if part.random else ["apgd-ce", "apgd-dlr"]
+
+
+@adaptive_suite.register
+def _(part: Purification, threat: ThreatModel | None = None) -> list[Any]:
+    """What its transform has to face, through transform and purifier; without one, their whole gradient."""
+    return ["apgd-ce", "apgd-dlr"] if part.transform is None else adaptive_suite(part.transform, threat)
 
 
 @adaptive_suite.register
