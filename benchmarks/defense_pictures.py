@@ -22,6 +22,7 @@ from art_ext.data import load
 from art_ext.files import atomic_write
 from art_ext.nn.backgrounds import load_backgrounds
 from art_ext.nn.interference import interfere
+from art_ext.nn.masking import Masking
 from art_ext.nn.noise import DISTRIBUTIONS, Noise
 from art_ext.nn.quantization import SoftQuantizer
 from art_ext.palette import PALETTE
@@ -73,6 +74,16 @@ def noises() -> Panels:
         return [("image", x), *((f"{name}, 0.1", Noise(0.1, distribution=name)(x)) for name in DISTRIBUTIONS)]
 
 
+def masks() -> Panels:
+    x, _ = photographs()
+    names = {"rt1": "RT1", "rt2": "RT2", "rt3": "RT3, mask"}
+    found = [("image", x)]
+    for kind, name in names.items():
+        views = Masking(kind, seed=0).views(x)
+        found += [(name if len(views) == 1 else f"{name} {i}", view.image) for i, view in enumerate(views, 1)]
+    return found
+
+
 def show(axes: Iterable[Any], panels: Panels) -> None:
     for axis, (title, image) in zip(axes, panels, strict=True):
         grey = image.shape[1] == 1
@@ -101,7 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     folder = parser.parse_args().out
     figures = {}
-    for name, panels in (("inn", interference()), ("noise-injection", noises())):
+    for name, panels in (("inn", interference()), ("noise-injection", noises()), ("random-transform", masks())):
         figures[name], axes = canvas(1, len(panels))
         show(axes[0], panels)
     figures["soft-quantization"], axes = canvas(2, 5)

@@ -4,6 +4,18 @@ from art_ext.attacks.apgd import apgd
 from art_ext.attacks.fab import fab
 from art_ext.attacks.objectives import OBJECTIVES, Objective, get_objective
 from art_ext.attacks.pgd import fgsm, input_gradient, pgd
+from art_ext.attacks.spatial import spatial
 from art_ext.attacks.square import square
 
-__all__ = ["OBJECTIVES", "Objective", "apgd", "fab", "fgsm", "get_objective", "input_gradient", "pgd", "square"]
+__all__ = [
+    "OBJECTIVES",
+    "Objective",
+    "apgd",
+    "fab",
+    "fgsm",
+    "get_objective",
+    "input_gradient",
+    "pgd",
+    "spatial",
+    "square",
+]

@@ -45,6 +45,7 @@ class Task:
 
     ``attacks_forward_only``: the attack calls its model and nothing else, so in bf16 it may be given a faster `Twin`.
     ``about``: what the task is, by name, as JSON; a checkpoint of another one is refused.
+    ``watch``: is shown the figures of each epoch once they are written.
     """
 
     model: DefendedModel
@@ -55,6 +56,7 @@ class Task:
     schedule: Schedule = field(default_factory=Schedule)
     attacks_forward_only: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+    watch: Callable[[Row], None] | None = None
 
 
 class Run:
@@ -216,6 +218,8 @@ class Run:
         if self.history.best("robust") is row:
             self.best = self.last_good
         self.keeper.epoch(row, self.history, network, self.best)
+        if self.task.watch is not None:
+            self.task.watch(row)
 
     def _out_of_patience(self) -> bool:
         best = self.history.best("robust")

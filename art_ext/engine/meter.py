@@ -54,6 +54,7 @@ class Meter:
         self._losses = torch.zeros(batches, device=device)
         self._hits = torch.zeros((), device=device, dtype=torch.int64)
         self._figures: dict[str, Tensor] = {}
+        self._judges = True
         self.batch = self.images = 0
         self._began = self._looked = monotonic()
 
@@ -61,7 +62,7 @@ class Meter:
     def add(
         self,
         loss: Tensor,
-        logits_adv: Tensor,
+        logits_adv: Tensor | None,
         y: Tensor,
         weight: float = 1.0,
         figures: Mapping[str, Tensor] | None = None,
@@ -70,7 +71,8 @@ class Meter:
         self._losses[self.batch] += loss.detach() * weight
         for name, value in (figures or {}).items():
             self._figures[name] = self._figures.get(name, torch.zeros_like(value)) + value.detach() * weight
-        if weight:
+        self._judges = logits_adv is not None
+        if weight and logits_adv is not None:
             self._hits += (logits_adv.argmax(1) == y).sum()
 
     def finish_batch(self, images: int) -> None:
@@ -104,7 +106,7 @@ class Meter:
         seconds = self._looked - self._began
         row = {
             "loss": math.fsum(values) / max(1, self.batch),
-            "train_robust": hits / max(1, self.images),
+            **({"train_robust": hits / max(1, self.images)} if self._judges else {}),
             "seconds": seconds,
             "images_per_second": self.images / max(seconds, 1e-9),
         }

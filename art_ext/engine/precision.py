@@ -51,12 +51,12 @@ class InPrecision(nn.Module):
         self.plain_attention = self.enabled and device.type == "cpu"
         self.training = model.training
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, C), float32."""
+    def forward(self, x: Tensor, *more: Any) -> Any:
+        """Logits (N, C), float32; of a model that returns several tensors by name, all of them."""
         attention = sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext()
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.enabled), attention:
-            logits: Tensor = self.model(x)
-        return logits.float()
+            out = self.model(x, *more)
+        return out.float() if isinstance(out, Tensor) else type(out)(*(part.float() for part in out))
 
 
 class Compiled(nn.Module):
@@ -76,16 +76,16 @@ class Compiled(nn.Module):
         self._fast: Any = torch.compile(model, dynamic=False)
         self.training = model.training
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *more: Any) -> Any:
         """As the eager model."""
         if self._fast is None or len(x) not in self.sizes:
-            return self.eager(x)
+            return self.eager(x, *more)
         try:
-            return self._fast(x)
+            return self._fast(x, *more)
         except Exception as error:  # the compiler has no common base class; the eager model raises what is ours
             warnings.warn(f"torch.compile failed, going on without it: {_first_line(error)}", stacklevel=2)
             self._fast = None
-            return self.eager(x)
+            return self.eager(x, *more)
 
 
 def _first_line(error: Exception) -> str:

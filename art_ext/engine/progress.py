@@ -34,7 +34,9 @@ class Bar:
         self._bar.close()
 
     def _describe(self, epoch: int, row: dict[str, float]) -> None:
-        figures = {"loss": f"{row['loss']:.3f}", "train robust": f"{row['train_robust']:.1%}", **self._validation}
-        figures["images/s"] = f"{row['images_per_second']:.0f}"
+        figures = {"loss": f"{row['loss']:.3f}"}
+        if "train_robust" in row:
+            figures["train robust"] = f"{row['train_robust']:.1%}"
+        figures |= self._validation | {"images/s": f"{row['images_per_second']:.0f}"}
         self._bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
         self._bar.set_postfix_str(", ".join(f"{name}={value}" for name, value in figures.items()), refresh=False)

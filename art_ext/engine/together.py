@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import is_initialized
-from torch import Tensor, nn
+from torch import nn
 
 from art_ext.processes import Processes
 
@@ -43,7 +43,6 @@ class _WithAnUnusedWeight(nn.Module):
         super().__init__()
         self.model, self.unused = model, nn.Parameter(torch.zeros((), device=device))
 
-    def forward(self, *args: Any) -> Tensor:
+    def forward(self, *args: Any) -> Any:
         """As the model."""
-        out: Tensor = self.model(*args)
-        return out
+        return self.model(*args)

@@ -14,13 +14,13 @@ from art_ext.naming import lookup
 
 
 class LossOutput(NamedTuple):
-    """The loss, a scalar, and the training-mode logits on the adversarial inputs (N, C) it was made of.
+    """The loss, a scalar, and the training-mode logits on the adversarial inputs (N, C) it was made of, if of any.
 
     ``figures``: parts of the loss, scalars by name; the history shows their means over an epoch.
     """
 
     value: Tensor
-    logits_adv: Tensor
+    logits_adv: Tensor | None
     figures: Mapping[str, Tensor] = MappingProxyType({})
 
 

@@ -35,6 +35,7 @@ class ModulePreprocessor(PreprocessorPyTorch):
     description: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     options: ClassVar[tuple[str, ...]] = ()
+    by_trainer: ClassVar[str | None] = None  # the kind of trainer that makes it: plain data, a recipe, cannot
     module: nn.Module | None = None
 
     def __init__(self, *, apply_fit: bool, apply_predict: bool, device_type: str) -> None:

@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from art_ext.naming import lookup
 from art_ext.recipes.build import engine_options, make_averaging, make_classifier, make_loss, make_threat
 from art_ext.recipes.images import Data
+from art_ext.recipes.optimizers import make_optimizer
 from art_ext.recipes.options import check_options, with_defaults
 from art_ext.recipes.preprocessing import restore_learnt
 from art_ext.recipes.sections import Recipe
@@ -24,9 +25,13 @@ FIELDS = {
     "loss": ("loss", "loss_options"),
     "steps": ("steps", "step_size"),
     "averaging": ("averaging", "averaging_options"),
+    "optimizer": (),
 }
 # arguments of the trainers that come from elsewhere than kind_options; a layer of its own is model.preprocessors
-_GIVEN = ("classifier", "threat", "loss", "steps", "step_size", "attack", "averaging", "quantization", "options")
+_GIVEN = (
+    *("classifier", "threat", "loss", "steps", "step_size", "attack"),
+    *("averaging", "quantization", "optimizer", "options"),
+)
 
 
 def check_kind(section: TrainerSection) -> TrainerInfo:
@@ -66,14 +71,20 @@ def make_trainer(recipe: Recipe, classifier: PyTorchClassifier, *, folder: str |
     """The trainer of a recipe; ``folder`` becomes its ``checkpoint_dir``.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value out of its range; no weights for a network that stays as it is.
     """
     section = recipe.trainer
     info = check_kind(section)
+    if info.keeps_network and not (recipe.model.checkpoint or recipe.model.pretrained):
+        raise ValueError(
+            f"trainer.kind {section.kind!r} protects a network that is trained already: name its weights by "
+            "model.checkpoint, or model.pretrained"
+        )
     given: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": lambda: {"loss": make_loss(section)},
         "steps": lambda: {"steps": section.steps, "step_size": section.step_size},
         "averaging": lambda: {"averaging": make_averaging(section)},
+        "optimizer": lambda: {"optimizer": make_optimizer(recipe.optimizer)},
     }
     arguments = {key: value for use in sorted(info.uses) for key, value in given[use]().items()}
     make: Callable[..., EngineTrainer] = info.trainer
@@ -104,7 +115,9 @@ def trained_classifier(recipe: Recipe, data: Data, weights: str | Path) -> PyTor
         classifier = make_classifier(recipe, data, weights=weights)
         restore_learnt(recipe.model, classifier.preprocessing_defences or [], folder)
         return classifier
-    blank = replace(recipe, model=replace(recipe.model, pretrained=False, checkpoint=None))
+    blank = recipe
+    if not check_kind(recipe.trainer).keeps_network:
+        blank = replace(recipe, model=replace(recipe.model, pretrained=False, checkpoint=None))
     classifier = make_classifier(blank, data)
     restore_learnt(recipe.model, classifier.preprocessing_defences or [], folder)
     trainer = make_trainer(blank, classifier, folder=folder)

@@ -78,8 +78,9 @@ def check_preprocessors(section: ModelSection) -> list[dict[str, Any]]:
     """The entries with the options that they take by default.
 
     Raises:
-        ValueError: an entry without a name, an unknown name or option (the nearest is proposed), a missing option,
-            another word than ``learnt`` for thresholds, ``per_channel`` without anything to learn.
+        ValueError: an entry without a name, or of what a trainer makes; an unknown name or option (the nearest is
+            proposed), a missing option, another word than ``learnt`` for thresholds, ``per_channel`` without anything
+            to learn.
     """
     return [_checked(entry) for entry in section.preprocessors]
 
@@ -89,6 +90,8 @@ def _checked(entry: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"model.preprocessors: each must have a name, see art-ext list preprocessors; got {entry}")
     name = str(entry["name"])
     cls = lookup(PREPROCESSORS, name, what="preprocessor")
+    if cls.by_trainer is not None:
+        raise ValueError(f"preprocessor {name!r} is what trainer.kind {cls.by_trainer!r} makes; name that instead")
     options = {key: value for key, value in entry.items() if key != "name"}
     check_options(options, cls, f"preprocessor {name!r}", given=_GIVEN)
     thresholds = options.get("thresholds")

@@ -15,7 +15,7 @@ class TrainerSection(EngineOptions):
     """How it is trained: by which trainer, a loss, an inner PGD attack, an averaging, and every option of the engine.
 
     Args:
-        kind: of trainer: robust, noisy or inn, see art-ext list trainers.
+        kind: of trainer: robust, noisy, inn or atop, see art-ext list trainers.
         kind_options: arguments of the trainer that have no field here, e.g. {noise: signs} of noisy.
         loss: see art-ext list losses.
         loss_options: hyper-parameters of the loss, e.g. {beta: 6}.

@@ -233,22 +233,17 @@ class EngineTrainer(Trainer):
         load_weights(self.model.network, checkpoint_of(Path(self.options.checkpoint_dir), which))
 
     def _train(self, batches: Batches, held_out: Arrays | None, epochs: int, schedule: Schedule) -> None:
-        optimizer = self.optimizer
-        schedule.check(optimizer)
-        task = Task(
-            self.model,
-            optimizer,
-            self.loss,
-            self.attack,
-            self.averaging,
-            schedule,
-            self._native,
-            self._about(optimizer),
-        )
-        self._run = Run(task, batches, self._validation(held_out, batches.batch_size), self.options)
+        schedule.check(self.optimizer)
+        validation = self._validation(held_out, batches.batch_size)
+        self._run = Run(self._task(schedule), batches, validation, self.options)
         self.history = self._run.history
         saved, self._saved = self._saved, None
         self._run.train(epochs, saved)
+
+    def _task(self, schedule: Schedule) -> Task:
+        """What a `fit` optimises."""
+        optimizer, about = self.optimizer, self._about(self.optimizer)
+        return Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule, self._native, about)
 
     def _about(self, optimizer: Optimizer) -> dict[str, str]:
         """What makes a run another one than one that was stopped, as far as text can tell."""

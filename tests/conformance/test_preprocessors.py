@@ -23,10 +23,23 @@ from art_ext import DefendedModel, ThreatModel, evaluate
 from art_ext.attacks import pgd
 from art_ext.bpda import declared
 from art_ext.isolation import keeping_random
+from art_ext.nn.masking import Masking
+from art_ext.nn.purifiers import UNet
 from art_ext.nn.quantization import soft_levels
-from art_ext.preprocessors import PREPROCESSORS, INNPreprocessor, NoiseInjection, SoftQuantization
+from art_ext.preprocessors import (
+    PREPROCESSORS,
+    INNPreprocessor,
+    NoiseInjection,
+    PurifierPreprocessor,
+    RandomTransform,
+    SoftQuantization,
+)
 
 SHAPE, CLASSES = (3, 8, 8), 4
+with keeping_random():
+    torch.manual_seed(0)
+    UNET = UNet(3, width=4, levels=1).double()  # so that its gradients are exact enough for finite differences
+MASK, FIXED = Masking("rt3", grid=4), Masking("rt3", grid=4, seed=0)
 CASES = {  # name -> (class, arguments)
     "inn": (INNPreprocessor, {"input_shape": SHAPE}),
     "inn, backgrounds only": (INNPreprocessor, {"input_shape": SHAPE, "beta": 0.0, "gamma": 0.0, "alpha": 0.3}),
@@ -35,9 +48,30 @@ CASES = {  # name -> (class, arguments)
     "soft quantization, hard, temperature": (SoftQuantization, {"levels": 4, "hard": True, "surrogate": 0.2}),
     "noise": (NoiseInjection, {"scale": 0.05}),
     "noise, signs": (NoiseInjection, {"scale": 0.05, "distribution": "signs"}),
+    "mask": (RandomTransform, {"kind": "rt1", "grid": 4}),
+    "noise and mask": (RandomTransform, {"kind": "rt2", "grid": 4, "sigma": 0.05}),
+    "fixed mask": (RandomTransform, {"kind": "rt1", "grid": 4, "seed": 0}),
+    "purifier": (PurifierPreprocessor, {"purifier": UNET, "transform": None}),
+    "purifier behind a fixed mask": (
+        PurifierPreprocessor,
+        {"purifier": UNET, "transform": Masking("rt3", grid=4, seed=0)},
+    ),
+    "purifier behind a mask": (
+        PurifierPreprocessor,
+        {"purifier": UNET, "transform": Masking("rt3", grid=4), "vote": 2},
+    ),
 }
-RANDOM = {"inn", "inn, backgrounds only", "noise", "noise, signs"}
-INVALID = {"inn": {"alpha": 2.0}, "soft-quantization": {"levels": 1}, "noise-injection": {"scale": 0.0}}
+RANDOM = {
+    *("inn", "inn, backgrounds only", "noise", "noise, signs"),
+    *("mask", "noise and mask", "purifier behind a mask"),
+}
+INVALID = {
+    "inn": {"alpha": 2.0},
+    "soft-quantization": {"levels": 1},
+    "noise-injection": {"scale": 0.0},
+    "random-transform": {"grid": 1},
+    "purifier": {"steps": 0},
+}
 SURROGATES = {  # of what is not differentiable: the gradient that it declares, for a given gradient of the output
     "soft quantization, hard": lambda module, x: x,
     "soft quantization, hard, temperature": lambda module, x: soft_levels(x, module.thresholds.to(x), 0.2),

@@ -52,10 +52,14 @@ TRAINERS = {
 }
 
 
+# it trains no network of the classifier's shape, which the tests below are about: tests/trainers/test_atop.py has its
+ELSEWHERE = {"AToPTrainer"}
+
+
 def test_every_trainer_is_listed():
     public = {name: getattr(art_ext.trainers, name) for name in art_ext.trainers.__all__}
-    assert {name for name, what in public.items() if isinstance(what, type) and issubclass(what, Trainer)} == set(
-        TRAINERS
+    assert {name for name, what in public.items() if isinstance(what, type) and issubclass(what, Trainer)} == (
+        set(TRAINERS) | ELSEWHERE
     )
 
 

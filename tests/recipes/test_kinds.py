@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from art_ext import INNTrainer, NoisyTrainer, RobustTrainer
+from art_ext import AToPTrainer, INNTrainer, NoisyTrainer, PurifierPreprocessor, RobustTrainer
+from art_ext.nn.masking import Masking
 from art_ext.nn.soft_vote import SoftVote
 from art_ext.nn.thresholds import learn_thresholds
 from art_ext.preprocessors import PREPROCESSORS
@@ -53,6 +54,37 @@ def test_a_run_is_found_again(trainer: dict[str, Any], model: dict[str, Any], cl
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.shape == (20, 10)
     assert isinstance(classifier.model, SoftVote) is (cls is INNTrainer)
+
+
+ATOP: dict[str, Any] = {
+    "kind": "atop",
+    "kind_options": {"purifier_options": {"width": 4}, "transform_options": {"grid": 4}, "pretrain_epochs": 1},
+    "steps": 1,
+}
+
+
+def test_a_purifier_is_found_again_in_front_of_the_network_that_it_was_trained_for(tmp_path: Path) -> None:
+    run_recipe(recipe(), tmp_path / "network")
+    weights = str(tmp_path / "network" / "last.safetensors")
+    chosen = recipe(trainer=ATOP, model={"checkpoint": weights}, optimizer={"name": "adam", "lr": 1e-3})
+    done = run_recipe(chosen, tmp_path / "run")
+    again, data, classifier = load_run(tmp_path / "run", "last")
+    assert again == done.recipe == checked(chosen)
+    (defense,) = classifier.preprocessing_defences
+    assert isinstance(defense, PurifierPreprocessor)
+    for made in (done.classifier, classifier):
+        made.preprocessing_defences[0].set_params(transform=Masking("rt2", grid=4, seed=0))
+    found, expected = (c.predict(data.x_test) for c in (classifier, done.classifier))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    trainer = make_trainer(chosen, make_classifier(chosen, data))
+    assert type(trainer) is AToPTrainer
+    assert trainer.optimizer.defaults["lr"] == 1e-3
+
+
+def test_a_purifier_needs_a_trained_network() -> None:
+    chosen = recipe(trainer=ATOP)
+    with pytest.raises(ValueError, match=r"'atop' protects a network that is trained already: .* model\.checkpoint"):
+        make_trainer(chosen, make_classifier(chosen, make_data(chosen.data)))
 
 
 def test_preprocessors_come_in_their_order_with_the_defaults_written_out() -> None:
@@ -151,8 +183,9 @@ def test_the_number_of_epochs_decides_about_the_annealing() -> None:
 
 def test_every_preprocessor_and_kind_has_a_recipe() -> None:
     texts = [path.read_text(encoding="utf-8") for path in shipped().values()]
-    assert any("kind: inn" in text for text in texts)
-    for name in PREPROCESSORS.keys() - {"inn"}:  # its trainer brings its own
+    for kind in ("inn", "atop"):
+        assert any(f"kind: {kind}" in text for text in texts), kind
+    for name in PREPROCESSORS.keys() - {"inn", "random-transform", "purifier"}:  # their trainers bring their own
         assert any(f"name: {name}" in text for text in texts), name
 
 

@@ -18,7 +18,9 @@ from art_ext.evaluation.native import FunctionAttack
 from art_ext.evaluation.suites import ATTACKS, FAST
 from art_ext.naming import described
 from art_ext.nn.interference import Interference
+from art_ext.nn.masking import Masking
 from art_ext.nn.noise import Noise
+from art_ext.nn.purification import Purification
 from art_ext.nn.quantization import SoftQuantizer
 from art_ext.nn.randomness import outcomes_of
 from art_ext.nn.soft_vote import SoftVote
@@ -33,8 +35,8 @@ SOFTER = (0.05, 0.15, 0.5)  # surrogate temperatures, as shares of the distance 
 def adaptive_suite(part: object, threat: ThreatModel | None = None) -> list[Any]:
     """The attacks that a part of a defense has to face, as `art_ext.evaluate` takes them in a list.
 
-    Of ours: `Interference`, `Noise`, `SoftQuantizer` and `SoftVote`. Anything else says so itself, by a method
-    ``adaptive_suite(threat)``; what has none asks for nothing.
+    Of ours: `Interference`, `Noise`, `Masking`, `Purification`, `SoftQuantizer` and `SoftVote`. Anything else says so
+    itself, by a method ``adaptive_suite(threat)``; what has none asks for nothing.
 
     Args:
         part: a module, or an ART preprocessor.
@@ -63,6 +65,18 @@ def _(part: Interference, threat: ThreatModel | None = None) -> list[Any]:
 def _(part: Noise, threat: ThreatModel | None = None) -> list[Any]:
     """Averages over 32 draws, and the gradient of their vote."""
     return [*_averaged(DRAWS), _vote()]
+
+
+@adaptive_suite.register
+def _(part: Masking, threat: ThreatModel | None = None) -> list[Any]:
+    """As noise; a mask that stays is nothing random."""
+    return [*_averaged(DRAWS), _vote()] if part.random else ["apgd-ce", "apgd-dlr"]
+
+
+@adaptive_suite.register
+def _(part: Purification, threat: ThreatModel | None = None) -> list[Any]:
+    """What its transform has to face, through transform and purifier; without one, their whole gradient."""
+    return ["apgd-ce", "apgd-dlr"] if part.transform is None else adaptive_suite(part.transform, threat)
 
 
 @adaptive_suite.register
@@ -114,7 +128,7 @@ def _attacked(model: nn.Module) -> Iterator[object]:
     transforms = [part.transform for part in parts(model) if isinstance(part, SoftVote)]
     averaged = {id(m) for transform in transforms if transform is not None for m in transform.modules()}
     for part in parts(model):
-        if id(part) not in idle and not (id(part) in averaged and isinstance(part, Interference | Noise)):
+        if id(part) not in idle and not (id(part) in averaged and isinstance(part, Interference | Noise | Masking)):
             yield part
 
 
@@ -122,7 +136,7 @@ def _noisy(part: object) -> bool:
     """Whether it draws noise, of which there is no list."""
     if isinstance(part, Interference):
         return bool(part.beta or (part.gamma and part.density))
-    return isinstance(part, Noise)
+    return isinstance(part, Noise) or (isinstance(part, Masking) and part.random)
 
 
 def _averaged(draws: int) -> list[Any]:
