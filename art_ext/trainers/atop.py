@@ -20,7 +20,10 @@ from torch.optim import Optimizer
 from art_ext.averaging import Averaging, get_averaging
 from art_ext.engine import EngineOptions, History, Run, Schedule, Task
 from art_ext.engine.batches import Batches, TensorBatches
+from art_ext.engine.checkpoint import or_warn
 from art_ext.engine.checkpoints import Checkpoints, Saved
+from art_ext.engine.history import Row
+from art_ext.evaluation.figures import save, stages
 from art_ext.isolation import fingerprint, seeded
 from art_ext.losses import PGDAT
 from art_ext.model import require_pytorch_classifier
@@ -28,14 +31,16 @@ from art_ext.naming import described, lookup
 from art_ext.nn.purifiers import AutoEncoder, PatchDiscriminator, make_purifier
 from art_ext.nn.ranges import check_between, check_count
 from art_ext.preprocessors.purifier import PurifierPreprocessor, Transform, as_masking, check_purifier
+from art_ext.processes import Processes
 from art_ext.threat import ThreatModel
 from art_ext.trainers.base import Arrays, EngineTrainer
 from art_ext.trainers.checks import check_sizes, check_threat
 from art_ext.trainers.gan_health import GANHealth
 from art_ext.trainers.inner import inner_attack
-from art_ext.trainers.purifying import OnTheClassifier, PurificationLoss, PurifyingModel, Trained, WithoutAttack
+from art_ext.trainers.purifying import OnTheClassifier, PurificationLoss, PurifyingModel, Seen, Trained, WithoutAttack
 
 PRETRAINING = "pretraining"  # folder of its checkpoints, within that of the run
+PICTURE = "purified.png"
 PLACES = {"pipeline": "through purifier and classifier", "classifier": "the classifier alone"}
 MakeOptimizer = Callable[[Any], Optimizer]
 
@@ -71,7 +76,8 @@ class AToPTrainer(EngineTrainer):
         averaging: of the trained weights, as `RobustTrainer`; in `fit`.
         optimizer: from parameters to an optimizer, for purifier and discriminator together; None for
             Adam(1e-4, betas=(0.5, 0.999)) (paper).
-        **options: see `art_ext.engine.EngineOptions`. ``checkpoint_dir/pretraining`` holds the pre-training's files.
+        **options: see `art_ext.engine.EngineOptions`. ``checkpoint_dir/pretraining`` holds the pre-training's files;
+            ``purified.png`` in both shows some images on their way through the purifier, drawn anew after each epoch.
 
     Attributes:
         history: figures of each epoch of `fit`; with ``reconstruction``, ``cross_entropy``, ``discriminator``,
@@ -253,19 +259,32 @@ class AToPTrainer(EngineTrainer):
     def _pretrain(self, batches: Batches, epochs: int, schedule: Schedule) -> None:
         schedule.check(self.optimizer)
         loss, nothing, plain = replace(self._loss, weight=0.0), WithoutAttack(), get_averaging(None)
-        task = replace(self._task(schedule), loss=loss, attack=nothing, averaging=plain)
+        task = replace(super()._task(schedule), loss=loss, attack=nothing, averaging=plain)
         task.about |= {"loss": described(loss), "attack": described(nothing), "averaging": described(plain)}
         folder = self.options.checkpoint_dir
         place = None if folder is None else Path(folder) / PRETRAINING
         options = replace(self.options, early_stopping=None, restore_best=None, checkpoint_dir=place)
-        run = Run(task, batches, None, options)
+        run = Run(self._watched(task, place), batches, None, options)
         self.pretraining = run.history
         saved, self._saved_early = self._saved_early, None
         run.train(epochs, saved)
         self._ready = True
 
     def _task(self, schedule: Schedule) -> Task:
-        return replace(super()._task(schedule), watch=GANHealth())
+        return self._watched(super()._task(schedule), self.options.checkpoint_dir)
+
+    def _watched(self, task: Task, folder: str | Path | None) -> Task:
+        """With a look at the GAN after each epoch, and a picture of the latest images in the folder of the run."""
+        health, seen = GANHealth(), Seen(task.attack)
+
+        def watch(row: Row) -> None:
+            health(row)
+            if folder is not None and seen.latest is not None and Processes.launched().is_first:
+                shown = stages(task.averaging.averaged().get_submodule("purifier"), self._transform, *seen.latest)
+                with or_warn(Path(folder) / PICTURE):
+                    save(shown, Path(folder) / PICTURE)
+
+        return replace(task, attack=seen, watch=watch)
 
     def _about(self, optimizer: Optimizer) -> dict[str, str]:
         network = self._classifier.model

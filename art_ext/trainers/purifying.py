@@ -17,6 +17,8 @@ from art_ext.model import DefendedModel
 from art_ext.nn.masking import Masking
 from art_ext.nn.purification import purified
 
+SHOWN = 8  # images of a batch
+
 
 class Trained(nn.Module):
     """The parts with weights that change.
@@ -149,4 +151,22 @@ class OnTheClassifier:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Adversarial ``x``."""
         x_adv: Tensor = self._attack(self._classifier, x, y, generator)
+        return x_adv
+
+
+class Seen:
+    """An inner attack that keeps some images of its latest batch, for a picture.
+
+    Args:
+        attack: (model, x, y, generator) → x_adv.
+    """
+
+    def __init__(self, attack: Any) -> None:
+        self._attack = attack
+        self.latest: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Adversarial ``x``."""
+        x_adv: Tensor = self._attack(model, x, y, generator)
+        self.latest = (x[:SHOWN].detach(), x_adv[:SHOWN].detach())
         return x_adv

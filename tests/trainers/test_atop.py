@@ -30,8 +30,10 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
+def without_pictures(monkeypatch, request):
     monkeypatch.setattr(History, "plot", lambda self, path: None)
+    if "picture" not in request.node.name:
+        monkeypatch.setattr("art_ext.trainers.atop.save", lambda shown, path: None)
 
 
 @pytest.fixture
@@ -285,6 +287,13 @@ def test_a_run_that_is_killed_ends_in_the_same_bits(build, arrays, tmp_path, aft
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(build, tmp_path):
     with pytest.raises(FileNotFoundError):
         build(checkpoint_dir=tmp_path).resume()
+
+
+def test_pictures_during_the_training_change_nothing_in_it(build, arrays, tmp_path):
+    with_pictures = trained(build(checkpoint_dir=tmp_path), arrays)
+    for folder in (tmp_path, tmp_path / "pretraining"):
+        assert (folder / "purified.png").read_bytes().startswith(b"\x89PNG")
+    assert_same(state(with_pictures.model.network), state(trained(build(), arrays).model.network))
 
 
 def test_restoring(build, arrays, tmp_path):

@@ -7,11 +7,13 @@ from art_ext.evaluation.figures.drawing import figure_of, save, svg
 from art_ext.evaluation.figures.gallery import Gallery, gallery
 from art_ext.evaluation.figures.landscape import Landscape
 from art_ext.evaluation.figures.landscapes import input_landscape, parameter_landscape
+from art_ext.evaluation.figures.stages import Stages, stages
 
 __all__ = [
     "Curve",
     "Gallery",
     "Landscape",
+    "Stages",
     "accuracy_over_eot",
     "accuracy_over_eps",
     "accuracy_over_steps",
@@ -24,5 +26,6 @@ __all__ = [
     "parameter_landscape",
     "per_class_accuracy",
     "save",
+    "stages",
     "svg",
 ]
