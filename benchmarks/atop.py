@@ -129,7 +129,7 @@ def trained(name: str, kind: str, classifier: PyTorchClassifier, args: argparse.
     trainer, x_y = trainer_of(name, kind, classifier, args), TASKS[name].images(args)[:2]
     with suppress(FileNotFoundError):
         trainer.resume()
-    trainer.fit(*x_y, nb_epochs=TASKS[name].tuning)
+    trainer.fit(x_y[0], x_y[1], nb_epochs=TASKS[name].tuning)
     return trainer
 
 

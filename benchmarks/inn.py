@@ -342,11 +342,10 @@ def survives(curves: dict[Curve, dict[int, dict[str, Any]]]) -> list[str]:
         tuned = curves.get((task, "tuned", "adaptive", steps), {})
         for eps in sorted(e for e in points if e):
             told = [f"{LABELS[w]} {100 * found[eps]['accuracy']:.1f} %" for w, found in blind.items() if eps in found]
+            others = f" ({', '.join(told)})" if told else ""
             beside = f"; the tuned network keeps {100 * tuned[eps]['accuracy']:.1f} %" if eps in tuned else ""
             left = f"{100 * points[eps]['accuracy']:.1f} %"
-            lines.append(
-                f"- {task}, PGD-{steps}, {eps}/255: the adaptive attack leaves {left} ({', '.join(told)}){beside}."
-            )
+            lines.append(f"- {task}, PGD-{steps}, {eps}/255: the adaptive attack leaves {left}{others}{beside}.")
     return lines
 
 
