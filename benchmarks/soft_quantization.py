@@ -76,7 +76,7 @@ class Task:
 TASKS = {
     **{f"fashion-{eps}": Task("fashion-mnist-5k", eps, 2, 0.02, "small_cnn", 30, 1e-3) for eps in (0.1, 0.2, 0.3)},
     "digits-0.2": Task("digits", 0.2, 2, 0.02, "small_cnn", 60, 1e-3),
-    "cifar10": Task("cifar10", 8 / 255, 8, 0.01, "preact_resnet_cifar", 15, 1e-3),
+    "cifar10": Task("cifar10", 8 / 255, 8, 0.01, "resnet20_cifar", 15, 1e-3),
 }
 
 
