@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from art_ext import INNPreprocessor, NoiseInjection, SoftQuantization
+from art_ext import INNPreprocessor, NoiseInjection, RandomTransform, SoftQuantization
 from art_ext.adapters.timm import timm_classifier
 from art_ext.engine.precision import resolve_precision
 from art_ext.files import atomic_write
@@ -32,6 +32,8 @@ LIMIT = 0.10  # of the network's time
 def preprocessors(shape: tuple[int, int, int], kind: str) -> dict[str, Any]:
     return {
         "INNPreprocessor": INNPreprocessor(input_shape=shape, device_type=kind),
+        "RandomTransform, rt1": RandomTransform(kind="rt1", device_type=kind),
+        "RandomTransform, rt2": RandomTransform(kind="rt2", device_type=kind),
         "SoftQuantization, 2 levels": SoftQuantization(levels=2, device_type=kind),
         "SoftQuantization, 8 levels": SoftQuantization(levels=8, device_type=kind),
         "SoftQuantization, 8 levels, hard": SoftQuantization(levels=8, hard=True, device_type=kind),
