@@ -367,7 +367,15 @@ def picture(curves: dict[Curve, dict[int, dict[str, Any]]], path: Path) -> None:
             label = f"{network}, {LABELS[way]}, PGD-{steps}"
             values = [100 * points[e]["accuracy"] for e in radii]
             axis.plot(radii, values, styles[way], marker=marker, markersize=4, color=colour, label=label)
-        axis.set(title=task, xlabel="ε · 255", ylabel="accuracy, %", ylim=(-2, 102), xscale="symlog", xlim=(-0.5, 110), xticks=EPS)
+        axis.set(
+            title=task,
+            xlabel="ε · 255",
+            ylabel="accuracy, %",
+            ylim=(-2, 102),
+            xscale="symlog",
+            xlim=(-0.5, 110),
+            xticks=EPS,
+        )
         axis.set_xticklabels(EPS)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize="x-small")

@@ -186,13 +186,12 @@ def percent(cells: list[dict[str, Any]], suite: str, figure: str) -> float:
 
 def table(args: argparse.Namespace) -> None:
     found = read(args.out)
-    lines = ["| task | method | seeds | clean | PGD | BPDA | adaptive | seconds per epoch |", "|---" * 8 + "|"]
+    lines = ["| task | method | epochs | seeds | images | clean | PGD | BPDA | adaptive |", "|---" * 9 + "|"]
     for (task, method), cells in found.items():
         figures = [f"{percent(cells, 'PGD', 'clean_accuracy'):.1f}"]
         figures += [f"{percent(cells, suite, 'robust_accuracy'):.1f}" for suite in SUITES]
-        seconds = median(row["seconds"] for cell in cells for row in cell["epochs"])
-        label = METHODS[method][0]
-        lines.append("| " + " | ".join([task, label, str(len(cells)), *figures, f"{seconds:.2f}"]) + " |")
+        row = [task, METHODS[method][0], str(len(cells[0]["epochs"])), str(len(cells))]
+        lines.append("| " + " | ".join([*row, str(cells[0]["PGD"]["n_examples"]), *figures]) + " |")
     lines += timed(args.out)
     with atomic_write(args.out / "summary.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
