@@ -30,7 +30,7 @@ def prepare_folder(folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / ".writable") as probe:
             probe.write_bytes(b"")
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another process may be trying the same folder
     except OSError as error:
         message = f"checkpoint_dir {folder} cannot be written: {error.strerror}"
         raise OSError(error.errno or errno.EIO, message) from error

@@ -186,7 +186,7 @@ def test_two_processes_share_a_folder(grid_file: Callable[..., Path], tmp_path: 
     )
     both = [forking.Forked("-c", code, str(grid), str(tmp_path / "out")) for _ in range(2)]
     ended = [process.wait() for process in both]
-    assert [process.returncode for process in ended] == [0, 0]
+    assert [process.returncode for process in ended] == [0, 0], [process.stderr for process in ended]
     done = [process.stdout.split() for process in ended]
     assert sorted(done[0] + done[1]) == ["pgd-at_seed-0", "pgd-at_seed-1"]
     assert (tmp_path / "out" / "comparison.txt").is_file()

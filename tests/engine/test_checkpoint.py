@@ -80,6 +80,19 @@ def test_a_folder_is_made_and_left_empty(tmp_path):
     assert prepare_folder(folder) == folder
 
 
+def test_two_processes_may_try_a_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one removes the probe that the other was about to remove."""
+    unlink = Path.unlink
+
+    def twice(path: Path, missing_ok: bool = False) -> None:
+        unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", twice)
+    assert prepare_folder(tmp_path) == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
 def refuse(*args, **kwargs):
     raise PermissionError(errno.EACCES, "Permission denied")
 
