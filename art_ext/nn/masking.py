@@ -28,16 +28,16 @@ class View(NamedTuple):
 class Masking(nn.Module):
     """RT1, RT2 and RT3 of adversarial training on purification (https://arxiv.org/abs/2401.16352).
 
-    The grid is that of the image whatever its size (paper: 8 × 8, 32-pixel blocks at 256 pixels). Where a side is no
-    multiple of ``grid``, blocks differ by one pixel. Differentiable in the images; drawn anew in each forward, in
+    The grid is that of the image whatever its size (authors' code: 8 × 8, 32-pixel blocks at 256 pixels). Where a side
+    is no multiple of ``grid``, blocks differ by one pixel. Differentiable in the images; drawn anew in each forward, in
     training and at test time, from torch's global generator.
 
     Args:
         kind: ``"rt1"`` masks blocks; ``"rt2"`` adds Gaussian noise first; ``"rt3"`` divides the image into
             round(1 / missing) masks without overlap, each of which is to be filled from the rest, see `merge`.
-        grid: blocks along each side, at most as many as there are pixels (paper: 8).
-        missing: share of the blocks that are holes, in (0, 1) (paper: 0.25).
-        sigma: standard deviation of the noise of ``"rt2"`` on the [0, 1] scale (paper: 0.25).
+        grid: blocks along each side, at most as many as there are pixels (authors' code: 8).
+        missing: share of the blocks that are holes, in (0, 1) (authors' code: 0.25).
+        sigma: standard deviation of the noise of ``"rt2"`` on the [0, 1] scale (authors' code: 0.25).
         shared: all images of a pass have the same mask, instead of one each.
         seed: the same draw in every pass, as a control that nothing hides behind randomness; None for fresh draws.
 

@@ -25,9 +25,9 @@ class RandomTransform(ModulePreprocessor):
 
     Args:
         kind: ``"rt1"`` or ``"rt2"``, see `art_ext.nn.masking.Masking`.
-        grid: blocks along each side (paper: 8).
-        missing: share of the blocks that are holes, in (0, 1) (paper: 0.25).
-        sigma: of the noise of ``"rt2"`` on the [0, 1] scale (paper: 0.25).
+        grid: blocks along each side (authors' code: 8).
+        missing: share of the blocks that are holes, in (0, 1) (authors' code: 0.25).
+        sigma: of the noise of ``"rt2"`` on the [0, 1] scale (authors' code: 0.25).
         shared: one mask for all images of a pass.
         seed: the same draw in every pass, as a control; None for fresh draws.
         apply_fit: act while a classifier is trained; ART's own ``fit`` draws only once for all epochs.

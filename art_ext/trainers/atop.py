@@ -56,18 +56,18 @@ class AToPTrainer(EngineTrainer):
         classifier: an ART `PyTorchClassifier`, trained; it needs no optimizer. Its weights and buffers stay bit for bit
             what they are: a frozen copy of it judges.
         threat: norm, ε and valid range to train against.
-        purifier: ``"unet"``, ``"inpainting"`` (the paper's), ``"autoencoder"``, ``"diffusers"``, or a module
+        purifier: ``"unet"``, ``"inpainting"`` (the authors'), ``"autoencoder"``, ``"diffusers"``, or a module
             (image, mask) → image with images in [0, 1], see `art_ext.nn.purifiers.Purifier`; trained in place.
         purifier_options: arguments of a purifier given by name, such as ``{"width": 16}``.
         transform: ``"rt1"``, ``"rt2"``, ``"rt3"``, an `art_ext.nn.masking.Masking`, or None.
-        transform_options: of a transform given by name, such as ``{"grid": 4}``; the paper's numbers by default.
-        gan: train with a discriminator. None: with all but the auto-encoder (paper).
-        gan_weight: of the purifier's GAN term (the paper gives none: 1).
+        transform_options: of a transform given by name, such as ``{"grid": 4}``; the authors' numbers by default.
+        gan: train with a discriminator. None: with all but the auto-encoder (authors' code).
+        gan_weight: of the purifier's GAN term (our decision: 1).
         discriminator_options: of `art_ext.nn.purifiers.PatchDiscriminator`.
-        weight: λ of the cross entropy in `fit`, ≥ 0 (paper: 0.05 on CIFAR, 0.1 on Imagenette).
+        weight: λ of the cross entropy in `fit`, ≥ 0 (authors' code: 0.05 on CIFAR, 0.1 on Imagenette).
         attacked: what the inner attack knows: ``"pipeline"`` is purifier and classifier (paper), ``"classifier"`` the
             classifier alone (the paper's released code).
-        steps: PGD steps of the inner attack (paper: 1, which is FGSM with a random start here).
+        steps: PGD steps of the inner attack (authors' code: 1, FGSM; here with a random start).
         step_size: on the scale of the inputs; default ε for one step, else 2.5 · ε / steps.
         attack: another inner attack, a function (model, x, y) → x_adv or an ART `EvasionAttack` (which attacks the
             classifier that it was made for, whatever ``attacked`` says).
@@ -75,7 +75,7 @@ class AToPTrainer(EngineTrainer):
         vote: draws whose purified images are averaged, in what `get_classifier` returns.
         averaging: of the trained weights, as `RobustTrainer`; in `fit`.
         optimizer: from parameters to an optimizer, for purifier and discriminator together; None for
-            Adam(1e-4, betas=(0.5, 0.999)) (paper).
+            Adam(1e-4, betas=(0.5, 0.999)) (authors' code).
         **options: see `art_ext.engine.EngineOptions`. ``checkpoint_dir/pretraining`` holds the pre-training's files;
             ``purified.png`` in both shows some images on their way through the purifier, drawn anew after each epoch.
 

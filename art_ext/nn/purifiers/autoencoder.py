@@ -10,11 +10,11 @@ from art_ext.nn.purifiers.base import Purifier, register
 from art_ext.nn.ranges import check_count
 
 
-@register("autoencoder", "a plain convolutional auto-encoder: nothing gets past its bottleneck (the paper's variant)")
+@register("autoencoder", "a plain auto-encoder: nothing gets past its bottleneck (the authors' second variant)")
 class AutoEncoder(Purifier):
     """Convolutions down to a quarter of the size and up again, without skips; made for training without a GAN.
 
-    The paper's second variant; its layers are our decision.
+    The second variant of the authors' code; its layers are our decision.
 
     Args:
         in_chans: channels of the images.

@@ -16,7 +16,7 @@ from art_ext.nn.ranges import check_count
 class PatchDiscriminator(nn.Module):
     """Tells images from what a purifier made, patch by patch; spectrally normalised (Miyato et al. 2018).
 
-    Input channels: image and mask (4 for colour), as in the paper; its layers are our decision.
+    Input channels: image and mask (4 for colour), as in the authors' code; its layers are our decision.
 
     Args:
         in_chans: channels of the images.

@@ -60,12 +60,12 @@ class _Stage(nn.Module):
         return out
 
 
-@register("inpainting", "the paper's inpainting generator of gated convolutions, coarse and refined")
+@register("inpainting", "the authors' inpainting generator of gated convolutions, coarse and refined")
 class GatedInpainting(Purifier):
     """Gated convolutions in two stages: the first fills the holes coarsely, the second sees that and refines it.
 
-    Input channels: image, ones, mask (5 for colour), as in the paper; the second stage sees the image with the first
-    one's filling in its holes. Width and dilations are our decision, and that there is no contextual attention.
+    Input channels: image, ones, mask (5 for colour), as in the authors' code; the second stage sees the image with the
+    first one's filling in its holes. Width and dilations are our decision, and that there is no contextual attention.
 
     Args:
         in_chans: channels of the images.
