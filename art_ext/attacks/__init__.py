@@ -1,6 +1,7 @@
 """Attacks on tensors: the PGD loop, FGSM, the objectives they maximise, and the parts of AutoAttack."""
 
 from art_ext.attacks.apgd import apgd
+from art_ext.attacks.cw import cw
 from art_ext.attacks.fab import fab
 from art_ext.attacks.objectives import OBJECTIVES, Objective, get_objective
 from art_ext.attacks.pgd import fgsm, input_gradient, pgd
@@ -11,6 +12,7 @@ __all__ = [
     "OBJECTIVES",
     "Objective",
     "apgd",
+    "cw",
     "fab",
     "fgsm",
     "get_objective",
