@@ -16,6 +16,17 @@ def kl(logits: Tensor, reference: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True).sum(1)
 
 
+def hard(y: Tensor) -> Tensor:
+    """Labels (N,): ``y`` itself, or the largest share of each row of (N, C), as mixed images have them.
+
+    Example:
+        >>> import torch
+        >>> hard(torch.tensor([[0.3, 0.7], [0.9, 0.1]])), hard(torch.tensor([1, 0]))
+        (tensor([1, 0]), tensor([1, 0]))
+    """
+    return y if y.ndim == 1 else y.argmax(1)
+
+
 def _best_other(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], float("-inf")).amax(1)
 

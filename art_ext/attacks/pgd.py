@@ -14,6 +14,7 @@ from art_ext.threat import ThreatModel, per_example
 
 GAUSSIAN_START = 1e-3  # standard deviation of TRADES' start; an ℓ∞-uniform start is a full ε wide
 STARTS = ("uniform", "gaussian")
+BeforeStep = Callable[[Tensor, Tensor], Tensor]  # (x_adv, x) -> x_adv
 
 
 def pgd(
@@ -32,6 +33,7 @@ def pgd(
     track_best: bool = False,
     generator: torch.Generator | None = None,
     start: Tensor | None = None,
+    before_step: BeforeStep | None = None,
 ) -> Tensor:
     """Projected gradient descent (Madry et al. 2018, https://arxiv.org/abs/1706.06083).
 
@@ -56,6 +58,7 @@ def pgd(
         generator: source of the random start, on ``x``'s device; default: torch's global one.
         start: where to begin, shaped like ``x``; projected onto the threat model, not modified. With
             ``random_start=False`` and one restart only.
+        before_step: (x_adv, x) -> x_adv, what each step starts from instead, such as `art_ext.vit.patch_masking` gives.
 
     Returns:
         Adversarial inputs, shaped like ``x``, inside the threat model.
@@ -77,7 +80,7 @@ def pgd(
     with evaluating(model), frozen(model):
         target = _reference(model, x) if goal.on_reference else y
         best = _Best(x) if early_exit or track_best or restarts > 1 else None
-        loop = _Loop(model, threat, goal, steps, eot, best, early_exit)
+        loop = _Loop(model, threat, goal, steps, eot, best, early_exit, before_step)
         x_adv = x
         for _ in range(restarts):
             todo = best.open() if best is not None and early_exit else None
@@ -188,9 +191,10 @@ class _Loop:
         eot: int,
         best: _Best | None,
         early_exit: bool,
+        before_step: BeforeStep | None,
     ) -> None:
         self.model, self.threat, self.objective, self.steps, self.eot = model, threat, objective, steps, eot
-        self.best, self.early_exit = best, early_exit
+        self.best, self.early_exit, self.before_step = best, early_exit, before_step
 
     def run(
         self, x: Tensor, y: Tensor, target: Tensor, size: float | Tensor, x_adv: Tensor, index: Tensor | None
@@ -200,6 +204,7 @@ class _Loop:
             threat, x, y, target, size, x_adv = _take(index, threat, x, y, target, size, x_adv)
         bounds = threat.bounds(x)
         for _ in range(self.steps):
+            x_adv = x_adv if self.before_step is None else self.before_step(x_adv, x)
             grad, value, logits = input_gradient(self.model, x_adv, target, self.objective, self.eot)
             if self.best is not None:
                 fooled = confirmed(self.model, x_adv, y, logits.argmax(1) != y)

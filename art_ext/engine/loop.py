@@ -34,6 +34,7 @@ from art_ext.isolation import keeping_gradients, seeded
 from art_ext.losses import Loss
 from art_ext.model import DefendedModel
 from art_ext.processes import Part, Processes, SharedGenerator
+from art_ext.technique import Technique
 
 InnerAttack = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 AGREE_EVERY = 10  # batches after which the processes tell each other of a signal
@@ -45,7 +46,7 @@ class Task:
 
     ``attacks_forward_only``: the attack calls its model and nothing else, so in bf16 it may be given a faster `Twin`.
     ``about``: what the task is, by name, as JSON; a checkpoint of another one is refused.
-    ``watch``: is shown the figures of each epoch once they are written.
+    ``watch``: is shown the figures of each epoch once they are written. ``technique``: what the method does beside.
     """
 
     model: DefendedModel
@@ -57,6 +58,8 @@ class Task:
     attacks_forward_only: bool = False
     about: dict[str, Any] = field(default_factory=dict)
     watch: Callable[[Row], None] | None = None
+    technique: Technique = field(default_factory=Technique)
+    classes: int = 0
 
 
 class Run:
@@ -73,9 +76,10 @@ class Run:
         self.keeper = Keeper(options, self.processes.is_first, self.identity)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.plain = self.net = self._prepare(task.model, options.compile)
+        self.compiles = options.compile and not task.technique.changes_network
+        self.plain = self.net = self._prepare(task.model, self.compiles)
         self.twin: Twin | None = None
-        self.allows_twin = self.precision == "bf16" and task.attacks_forward_only
+        self.allows_twin = self.precision == "bf16" and task.attacks_forward_only and not task.technique.changes_network
         self.attacked: nn.Module | None = None  # found on the first batch, in the layout of the session
         self.accelerator = make_accelerator(self.processes)
 
@@ -113,37 +117,55 @@ class Run:
         self.task.model.train()
         self.epoch_order = self.order.get_state()
         for x, y, n in self._augmented(place.batch):
-            self._step(x, y, n, place.epoch / epochs, meter)
+            self.task.technique.before_batch(place.epoch + meter.batch / self.batches.per_epoch(), epochs)
+            self._batch(x, y, n, place.epoch / epochs, meter)
             self._between_batches(Place(place.epoch, meter.batch), meter, stop)
         row: Row = {"epoch": place.epoch + 1, "lr": meter.lr, **meter.total()}
         require_finite(self.task.model.network, place.epoch + 1, meter.lr)
         self._share_statistics(self.task.model.network)
+        row |= self.task.technique.after_epoch(place.epoch, self.plain)
         row |= self.task.averaging.after_epoch(place.epoch, epochs, self._recalibrate)
         row |= self._validate()
         self.task.schedule.after_epoch(row)
         self._record(row)
         bar.finish(row)
 
-    def _step(self, x: Tensor, y: Tensor, n: int, progress: float, meter: Meter) -> None:
-        task, attacked = self.task, self._attacked(x)
+    def _batch(self, x: Tensor, y: Tensor, n: int, progress: float, meter: Meter) -> None:
+        x, y = self.task.technique.batch(x, y)
+        for left in reversed(range(self.task.technique.replays)):
+            self._step(x, y, n, progress, None if left else meter)
+        self.task.schedule.after_batch()
+        meter.finish_batch(n)
+
+    def _step(self, x: Tensor, y: Tensor, n: int, progress: float, meter: Meter | None) -> None:
+        task, attacked, technique = self.task, self._attacked(x), self.task.technique
         parts = self.processes.parts(n, self.options.accumulate)
         for part in parts:
             x_part, y_part = x[part.rows], y[part.rows]
             self._share_random(part)
             with nullcontext() if part is parts[0] else keeping_gradients(task.model):
-                x_adv = task.attack(attacked, x_part, y_part, self.random)
+                x_adv = self._attack(attacked, x_part, y_part)
             if part is parts[0]:
                 self._clear_gradients()
-            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.net):
-                out = task.loss.compute(self.net, x_part, x_adv, y_part, progress=progress)
+            with ExitStack() as stack:
+                if part is not parts[-1]:
+                    stack.enter_context(self.accelerator.no_sync(self.net))
+                loss = technique.loss_for(task.loss)
+                stack.enter_context(technique.perturbing(self.plain, loss, x_part, x_adv, y_part, progress))
+                out = loss.compute(self.net, x_part, x_adv, y_part, progress=progress)
                 (out.value * part.weight).backward()  # accelerate's would scale it, as its environment says
-            meter.add(out.value, out.logits_adv, y_part, part.weight, out.figures)
+            technique.after_loss(x_part, x_adv, out.logits_adv, y_part)
+            if meter is not None:
+                meter.add(out.value, out.logits_adv, y_part, part.weight, out.figures)
         if self.options.grad_clip is not None:
             nn.utils.clip_grad_norm_(task.model.parameters(), self.options.grad_clip)
         task.optimizer.step()
         task.averaging.after_step()
-        task.schedule.after_batch()
-        meter.finish_batch(n)
+
+    def _attack(self, attacked: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        technique = self.task.technique
+        with technique.attacking(attacked, x):
+            return technique.attack_for(self.task.attack, x, y)(attacked, x, y, self.random)
 
     def _between_batches(self, place: Place, meter: Meter, stop: Stop) -> None:
         every, last = self.options.checkpoint_every, place.batch == self.batches.per_epoch()
@@ -178,7 +200,7 @@ class Run:
         if self.attacked is None:
             if self.allows_twin:
                 self.twin = attack_twin(self.task.model, x, self._prepare)
-            self.attacked = self._prepare(self.twin.model, self.options.compile) if self.twin else self.plain
+            self.attacked = self._prepare(self.twin.model, self.compiles) if self.twin else self.plain
         if self.twin is not None:
             self.twin.refresh()
         return self.attacked
@@ -263,6 +285,7 @@ class Run:
                 stack.enter_context(batchnorm_across_processes(network, together and self.options.sync_batchnorm))
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
+                self.task.technique.start(network, self.task.classes, seed, self.processes)
                 if together:
                     self.net = shared(self.accelerator, self.plain, self.device)
                 yield stack.enter_context(stopping(self.keeper.can_save))

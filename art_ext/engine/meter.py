@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.engine.progress import Bar
 from art_ext.processes import ALONE, Processes
+from art_ext.scores import hard
 
 READ_EVERY = 1.0  # seconds between two looks at the device; each one waits for it
 
@@ -73,7 +74,7 @@ class Meter:
             self._figures[name] = self._figures.get(name, torch.zeros_like(value)) + value.detach() * weight
         self._judges = logits_adv is not None
         if weight and logits_adv is not None:
-            self._hits += (logits_adv.argmax(1) == y).sum()
+            self._hits += (logits_adv.argmax(1) == hard(y)).sum()
 
     def finish_batch(self, images: int) -> None:
         """All rows of a batch of so many images, in all processes, are counted."""

@@ -46,6 +46,7 @@ def state_of(run: Run, place: Place, *, finished: bool) -> dict[str, Any]:
         "optimizer": task.optimizer.state_dict(),
         "schedule": task.schedule.state_dict(),
         "averaging": task.averaging.state_dict(),
+        "technique": task.technique.state_dict(),
         "order": run.epoch_order if place.batch else run.order.get_state(),
         "random": run.random.get_state(),
         "foreign_random": foreign,
@@ -67,6 +68,8 @@ def restore(run: Run, saved: Saved) -> Place:
     _lay_out(task.optimizer)
     task.schedule.load_state_dict(tree["schedule"])
     task.averaging.load_state_dict(tree["averaging"])
+    if "technique" in tree:  # older checkpoints know of none
+        task.technique.load_state_dict(tree["technique"])
     run.history.restore(tree["history"])
     run.order.set_state(tree["order"])
     run.random.set_state(tree["random"])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.naming import lookup
+from art_ext.technique import Technique
 
 
 class LossOutput(NamedTuple):
@@ -52,6 +53,10 @@ class Loss:
             progress: share of the planned epochs already done, in [0, 1): for what switches on later.
         """
         raise TypeError(f"{type(self).__name__} defines no __call__")
+
+    def technique(self) -> Technique | None:
+        """What this loss needs to be told while it trains, in a run of its own; most need nothing."""
+        return None
 
     def compute(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, *, progress: float = 1.0) -> LossOutput:
         """The forwards this loss needs, in train mode, and its value. Override for a loss of more than logits."""

@@ -23,6 +23,7 @@ from art_ext.losses import Loss
 from art_ext.model import DefendedModel, require_pytorch_classifier
 from art_ext.naming import described
 from art_ext.processes import Processes
+from art_ext.technique import Technique
 from art_ext.threat import ThreatModel
 from art_ext.trainers.checks import check_generator, check_sizes, check_threat
 from art_ext.validation import check_inputs, check_model_output
@@ -39,6 +40,7 @@ class EngineTrainer(Trainer):
         loss: what is minimised.
         attack: what changes each batch before the loss sees it.
         averaging: of the weights.
+        technique: what the method does beside.
         native: the attack calls its model and nothing else, see `art_ext.engine.Task`.
         options: see `art_ext.engine.EngineOptions`.
 
@@ -62,12 +64,14 @@ class EngineTrainer(Trainer):
         averaging: Averaging,
         native: bool,
         options: dict[str, Any],
+        technique: Technique | None = None,
     ) -> None:
         super().__init__(classifier)
         require_pytorch_classifier(classifier)
         check_threat(classifier, threat)
         self.options = EngineOptions.of(options)
         self.threat, self.loss, self.attack, self.averaging, self._native = threat, loss, attack, averaging, native
+        self.technique = technique or Technique()
         self.model = self._model()
         self.history = History()
         self._run: Run | None = None
@@ -144,6 +148,7 @@ class EngineTrainer(Trainer):
         """
         x, y = self._checked(x, y)
         train, held_out = self._split(x, y, validation_data, validation_split)
+        self.technique.check_labels(train[1], self._classifier.nb_classes)
         check_sizes(self.model, len(train[0]), batch_size, nb_epochs)
         batches = TensorBatches(
             *train,
@@ -243,7 +248,8 @@ class EngineTrainer(Trainer):
     def _task(self, schedule: Schedule) -> Task:
         """What a `fit` optimises."""
         optimizer, about = self.optimizer, self._about(self.optimizer)
-        return Task(self.model, optimizer, self.loss, self.attack, self.averaging, schedule, self._native, about)
+        parts = (self.model, optimizer, self.loss, self.attack, self.averaging, schedule, self._native, about)
+        return Task(*parts, technique=self.technique, classes=self._classifier.nb_classes)
 
     def _about(self, optimizer: Optimizer) -> dict[str, str]:
         """What makes a run another one than one that was stopped, as far as text can tell."""
@@ -256,6 +262,7 @@ class EngineTrainer(Trainer):
             "optimizer": type(optimizer).__name__,
             "network": type(self.model.network).__name__,
             **{name: described(getattr(self.options, name)) for name in told},
+            **({} if type(self.technique) is Technique else {"technique": described(self.technique)}),
         }
 
     def _validation(self, held_out: Arrays | None, batch_size: int) -> Validation | None:

@@ -12,11 +12,12 @@ from art.attacks import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from art_ext.attacks import pgd
+from art_ext.attacks import InnerPGD
 from art_ext.attacks.pgd import check_steps
 from art_ext.engine.loop import InnerAttack
 from art_ext.losses import Loss
 from art_ext.model import evaluating, frozen
+from art_ext.scores import hard
 from art_ext.threat import ThreatModel
 
 
@@ -38,7 +39,10 @@ def inner_attack(
     if step_size is not None and not step_size > 0:
         raise ValueError(f"step_size must be > 0 (on the scale of the inputs, e.g. 2/255); got {step_size!r}")
     if attack is None:
-        return partial(_pgd, loss=loss, threat=threat, steps=steps, step_size=step_size)
+        return InnerPGD(threat, steps, step_size, loss.objective, loss.start)
+    if forward_only(attack):
+        native: InnerAttack = attack
+        return native
     if isinstance(attack, EvasionAttack):
         if getattr(attack, "targeted", False):
             raise ValueError(f"{type(attack).__name__} is targeted; adversarial training needs an untargeted attack")
@@ -48,28 +52,9 @@ def inner_attack(
     raise TypeError(f"attack must be None, a function or an ART EvasionAttack; got {type(attack).__name__}")
 
 
-def _pgd(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    generator: torch.Generator,
-    *,
-    loss: Loss,
-    threat: ThreatModel,
-    steps: int,
-    step_size: float | None,
-) -> Tensor:
-    return pgd(
-        model,
-        x,
-        y,
-        threat=threat,
-        steps=steps,
-        step_size=step_size,
-        objective=loss.objective,
-        random_start=loss.start,
-        generator=generator,
-    )
+def forward_only(attack: Any) -> bool:
+    """Whether an attack, as the user gave it, calls its model and nothing else; None is PGD."""
+    return attack is None or bool(getattr(attack, "forward_only", False))
 
 
 def _function(
@@ -87,7 +72,7 @@ def _function(
 def _art(
     model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, attack: EvasionAttack, classes: int
 ) -> Tensor:
-    one_hot = np.eye(classes, dtype=np.float32)[y.cpu().numpy()]
+    one_hot = np.eye(classes, dtype=np.float32)[hard(y).cpu().numpy()]
     with evaluating(model), frozen(model):  # ART's own backwards would go through the weights too
         x_adv = attack.generate(x.cpu().contiguous().numpy(), one_hot)
     return torch.from_numpy(x_adv).to(x)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
 
 from art_ext.averaging import ParameterInterpolation
 from art_ext.losses import Loss
+from art_ext.technique import Technique
 from art_ext.threat import ThreatModel
 from art_ext.trainers.robust import RobustTrainer
 
@@ -28,6 +29,7 @@ class PIATTrainer(RobustTrainer):
         steps: PGD steps; 10 (paper).
         step_size: on the scale of the inputs; 2/255 in the paper, by default 2.5 · ε / steps.
         attack: as `RobustTrainer`.
+        techniques: as `RobustTrainer`.
         **options: see `art_ext.engine.EngineOptions`.
 
     Raises:
@@ -56,6 +58,7 @@ class PIATTrainer(RobustTrainer):
         steps: int = 10,
         step_size: float | None = None,
         attack: Any = None,
+        techniques: str | Technique | Sequence[str | Technique] = (),
         **options: Any,
     ) -> None:
         super().__init__(
@@ -66,5 +69,6 @@ class PIATTrainer(RobustTrainer):
             step_size=step_size,
             attack=attack,
             averaging=ParameterInterpolation(schedule, buffers=buffers),
+            techniques=techniques,
             **options,
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
 
 from art_ext.averaging import Averaging, get_averaging
 from art_ext.losses import Loss, get_loss
+from art_ext.technique import Technique
+from art_ext.techniques import put_together
 from art_ext.threat import ThreatModel
 from art_ext.trainers.base import EngineTrainer
-from art_ext.trainers.inner import inner_attack
+from art_ext.trainers.inner import forward_only, inner_attack
 
 
 class RobustTrainer(EngineTrainer):
@@ -29,6 +32,7 @@ class RobustTrainer(EngineTrainer):
         step_size: on the scale of the inputs; default 2.5 · ε / steps.
         attack: another inner attack: a function (model, x, y) -> x_adv on tensors, or an ART `EvasionAttack` (slow:
             every batch travels through numpy). None for PGD with the loss's own objective and start.
+        techniques: names or objects of `art_ext.techniques`, such as ``["awp"]``, each on top of those before it.
         averaging: None, ``"piat"``, ``"ema"``, ``"swa"`` or an object of `art_ext.averaging`.
         **options: see `art_ext.engine.EngineOptions`.
 
@@ -62,16 +66,19 @@ class RobustTrainer(EngineTrainer):
         step_size: float | None = None,
         attack: Any = None,
         averaging: str | Averaging | None = None,
+        techniques: str | Technique | Sequence[str | Technique] = (),
         **options: Any,
     ) -> None:
         loss = get_loss(loss)
         inner = inner_attack(attack, classifier, loss, threat, steps, step_size)
+        technique = put_together(techniques, loss, inner)
         super().__init__(
             classifier,
             threat=threat,
             loss=loss,
             attack=inner,
             averaging=get_averaging(averaging),
-            native=attack is None,
+            native=forward_only(attack),
             options=options,
+            technique=technique,
         )
