@@ -20,6 +20,7 @@ from art_ext.naming import described
 from art_ext.nn.interference import Interference
 from art_ext.nn.masking import Masking
 from art_ext.nn.noise import Noise
+from art_ext.nn.parametric_noise import ParametricNoise
 from art_ext.nn.purification import Purification
 from art_ext.nn.quantization import SoftQuantizer
 from art_ext.nn.randomness import outcomes_of
@@ -35,8 +36,8 @@ SOFTER = (0.05, 0.15, 0.5)  # surrogate temperatures, as shares of the distance 
 def adaptive_suite(part: object, threat: ThreatModel | None = None) -> list[Any]:
     """The attacks that a part of a defense has to face, as `art_ext.evaluate` takes them in a list.
 
-    Of ours: `Interference`, `Noise`, `Masking`, `Purification`, `SoftQuantizer` and `SoftVote`. Anything else says so
-    itself, by a method ``adaptive_suite(threat)``; what has none asks for nothing.
+    Of ours: `Interference`, `Noise`, `ParametricNoise`, `Masking`, `Purification`, `SoftQuantizer` and `SoftVote`.
+    Anything else says so itself, by a method ``adaptive_suite(threat)``; what has none asks for nothing.
 
     Args:
         part: a module, or an ART preprocessor.
@@ -61,8 +62,9 @@ def _(part: Interference, threat: ThreatModel | None = None) -> list[Any]:
     return [*averaged, *(_enumerated() if part.outcomes > 1 else ()), _vote()]
 
 
-@adaptive_suite.register
-def _(part: Noise, threat: ThreatModel | None = None) -> list[Any]:
+@adaptive_suite.register(Noise)
+@adaptive_suite.register(ParametricNoise)
+def _(part: Noise | ParametricNoise, threat: ThreatModel | None = None) -> list[Any]:
     """Averages over 32 draws, and the gradient of their vote."""
     return [*_averaged(DRAWS), _vote()]
 
