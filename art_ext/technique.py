@@ -39,6 +39,17 @@ class Technique:
             ValueError: as said, with the alternative.
         """
 
+    def check_network(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        """Refuse, before any work, a network that this does not go with.
+
+        Args:
+            model: the network with all preprocessors in front of it.
+            shape: of one input.
+
+        Raises:
+            ValueError: as said, with the alternative.
+        """
+
     def check_labels(self, y: np.ndarray, classes: int) -> None:
         """Refuse, before any work, labels (N,) of the training data that this does not go with.
 
@@ -68,6 +79,10 @@ class Technique:
     def attack_for(self, attack: Any, x: Tensor, y: Tensor) -> Any:
         """The inner attack of this batch, in place of ``attack``."""
         return attack
+
+    def hooks(self) -> bool:
+        """Whether `attacking` hooks into the model of this batch's attack, which is then not run compiled."""
+        return False
 
     def attacking(self, model: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
         """Is open while the attack on ``model`` runs."""
@@ -127,6 +142,11 @@ class Techniques(Technique):
         for part in self.parts:
             part.check(loss, attack)
 
+    def check_network(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        """Of each."""
+        for part in self.parts:
+            part.check_network(model, shape)
+
     def check_labels(self, y: np.ndarray, classes: int) -> None:
         """Of each."""
         for part in self.parts:
@@ -153,6 +173,10 @@ class Techniques(Technique):
         for part in self.parts:
             attack = part.attack_for(attack, x, y)
         return attack
+
+    def hooks(self) -> bool:
+        """Of any."""
+        return any(part.hooks() for part in self.parts)
 
     @contextmanager
     def attacking(self, model: nn.Module, x: Tensor) -> Iterator[None]:

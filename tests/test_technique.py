@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from art_ext.engine.precision import Compiled
 from art_ext.technique import Technique, Techniques
 from art_ext.threat import ThreatModel
 from art_ext.trainers import RobustTrainer
@@ -24,6 +25,9 @@ class Diary(Technique):
 
     def __init__(self) -> None:
         self.said: list[str] = []
+
+    def check_network(self, model, shape):
+        self.said.append(f"network of {shape}")
 
     def check_labels(self, y, classes):
         self.said.append(f"labels {len(y)} of {classes}")
@@ -86,7 +90,8 @@ def test_the_loop_asks_in_this_order(make_classifier, data):
     diary = Diary()
     trainer = train(make_classifier(), data, diary)
     step = ["[", "attack", "]", "loss", "(", ")", "after loss"]
-    expected = ["labels 16 of 4", "start 4", "batch 0/1", *step, "batch 0.5/1", *step, "epoch 0"]
+    before = ["network of (3, 8, 8)", "labels 16 of 4", "start 4"]
+    expected = [*before, "batch 0/1", *step, "batch 0.5/1", *step, "epoch 0"]
     assert diary.said == expected
     assert trainer.history.column("pages") == [len(expected)]
 
@@ -204,3 +209,28 @@ def test_a_technique_that_changes_the_network_meets_the_network_itself(make_clas
 
     train(make_classifier(), data, Touching(), precision="bf16")
     assert met == [True, True]
+
+
+@pytest.mark.parametrize("hooking", [True, False])
+def test_an_attack_that_is_hooked_into_is_not_run_compiled(monkeypatch, make_classifier, data, hooking):
+    rested = []
+
+    class Hooking(Technique):
+        name = "hooking"
+
+        def hooks(self):
+            return hooking
+
+        def attack_for(self, attack, x, y):
+            def watching(model, x, y, generator):
+                rested.extend(m.rests for m in model.modules() if isinstance(m, Compiled))
+                return attack(model, x, y, generator)
+
+            return watching
+
+        def after_loss(self, x, x_adv, logits_adv, y):
+            rested.append("the loss is compiled")
+
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: model)
+    train(make_classifier(), data, [Technique(), Hooking()], compile=True)
+    assert rested == [hooking, "the loss is compiled"] * 2

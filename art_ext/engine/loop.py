@@ -21,7 +21,7 @@ from art_ext.engine.history import History, Row
 from art_ext.engine.keeper import Keeper
 from art_ext.engine.meter import Meter, require_finite
 from art_ext.engine.options import EngineOptions
-from art_ext.engine.precision import Compiled, InPrecision, resolve_precision, to_memory_format
+from art_ext.engine.precision import Compiled, InPrecision, eager, resolve_precision, to_memory_format
 from art_ext.engine.progress import Bar
 from art_ext.engine.resume import Place, process_random, require_same_place, restore, state_of
 from art_ext.engine.schedules import Schedule
@@ -110,7 +110,7 @@ class Run:
         return self.history
 
     def _epoch(self, place: Place, epochs: int, bar: Bar, stop: Stop) -> None:
-        lr = self.task.optimizer.param_groups[0]["lr"]
+        lr = max(group["lr"] for group in self.task.optimizer.param_groups)
         meter = Meter(place.epoch + 1, self.batches.per_epoch(), self.device, bar, lr, self.processes)
         if place.figures is not None:
             meter.load_state_dict(place.figures)
@@ -164,7 +164,7 @@ class Run:
 
     def _attack(self, attacked: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         technique = self.task.technique
-        with technique.attacking(attacked, x):
+        with eager(attacked) if technique.hooks() else nullcontext(), technique.attacking(attacked, x):
             return technique.attack_for(self.task.attack, x, y)(attacked, x, y, self.random)
 
     def _between_batches(self, place: Place, meter: Meter, stop: Stop) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,11 +74,12 @@ class Compiled(nn.Module):
         super().__init__()
         self.eager, self.sizes = model, frozenset(times * size for size in sizes for times in (1, 2))
         self._fast: Any = torch.compile(model, dynamic=False)
+        self.rests = False
         self.training = model.training
 
     def forward(self, x: Tensor, *more: Any) -> Any:
         """As the eager model."""
-        if self._fast is None or len(x) not in self.sizes:
+        if self._fast is None or self.rests or len(x) not in self.sizes:
             return self.eager(x, *more)
         try:
             return self._fast(x, *more)
@@ -86,6 +87,20 @@ class Compiled(nn.Module):
             warnings.warn(f"torch.compile failed, going on without it: {_first_line(error)}", stacklevel=2)
             self._fast = None
             return self.eager(x, *more)
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Every `Compiled` in ``model`` calls its eager model meanwhile: a compiled one does not see hooks added later."""
+    compiled = [m for m in model.modules() if isinstance(m, Compiled)]
+    before = [m.rests for m in compiled]
+    try:
+        for m in compiled:
+            m.rests = True
+        yield
+    finally:
+        for m, rested in zip(compiled, before, strict=True):
+            m.rests = rested
 
 
 def _first_line(error: Exception) -> str:

@@ -73,6 +73,7 @@ class EngineTrainer(Trainer):
         self.threat, self.loss, self.attack, self.averaging, self._native = threat, loss, attack, averaging, native
         self.technique = technique or Technique()
         self.model = self._model()
+        self.technique.check_network(self.model, tuple(classifier.input_shape))
         self.history = History()
         self._run: Run | None = None
         self._saved: Saved | None = None

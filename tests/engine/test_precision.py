@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.engine.precision import Compiled, InPrecision, has_bf16, resolve_precision, to_memory_format
+from art_ext.engine.precision import Compiled, InPrecision, eager, has_bf16, resolve_precision, to_memory_format
 
 CPU = torch.device("cpu")
 
@@ -105,6 +105,20 @@ def test_only_full_batches_and_their_doubles_are_compiled(monkeypatch, conv_mode
     for n in (8, 3, 8, 16, 9, 5, 10):
         assert torch.equal(model(images[0][:n]), conv_model(images[0][:n]))
     assert sizes == [8, 8, 16, 5, 10]
+
+
+def test_eager_lets_compiled_models_rest_and_wakes_them_again(monkeypatch, conv_model, images):
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: lambda x: calls.append("compiled") or model(x))
+    model = InPrecision(Compiled(conv_model, [16]), CPU, "fp32")
+    hook = conv_model[0].register_forward_hook(lambda *_: calls.append("hook"))
+    with pytest.raises(RuntimeError), eager(model):
+        model(images[0][:, :1])  # too few channels
+    with eager(model):
+        model(images[0])
+    hook.remove()
+    model(images[0])
+    assert calls == ["hook", "compiled"]  # hooks of the eager model are what a compiled one would have missed
 
 
 def test_an_error_of_the_model_itself_is_raised(monkeypatch):
