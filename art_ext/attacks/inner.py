@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -25,6 +25,7 @@ class InnerPGD:
         objective: as `pgd`.
         start: as ``random_start`` of `pgd`.
         before_step: as `pgd`.
+        begin: where to begin in place of ``start``, shaped like the inputs; it is projected onto the threat model.
 
     Example:
         >>> attack = InnerPGD(ThreatModel("linf", 0.1), steps=3)
@@ -34,10 +35,11 @@ class InnerPGD:
 
     threat: ThreatModel
     steps: int = 10
-    step_size: float | None = None
+    step_size: float | Tensor | None = None
     objective: str | Objective | Callable[[Tensor, Tensor], Tensor] = "ce"
     start: bool | str = "uniform"
     before_step: BeforeStep | None = None
+    begin: Tensor | None = field(default=None, repr=False, compare=False)
     forward_only: ClassVar[bool] = True  # it calls its model and nothing else, so it may be given a faster one
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -50,14 +52,20 @@ class InnerPGD:
             steps=self.steps,
             step_size=self.step_size,
             objective=self.objective,
-            random_start=self.start,
+            random_start=self.start if self.begin is None else False,
             generator=generator,
+            start=self.begin,
             before_step=self.before_step,
         )
 
-    def within(self, eps: float | Tensor, step_size: float | None = None) -> InnerPGD:
+    def within(self, eps: float | Tensor, step_size: float | Tensor | None = None) -> InnerPGD:
         """The same attack within another radius, of all examples or of each (N,); its own step size by default."""
-        return replace(self, threat=self.threat.with_eps(eps), step_size=step_size or self.step_size)
+        size = self.step_size if step_size is None else step_size
+        return replace(self, threat=self.threat.with_eps(eps), step_size=size)
+
+    def beginning_at(self, x_adv: Tensor) -> InnerPGD:
+        """The same attack from there, shaped like the inputs, and from no random start."""
+        return replace(self, begin=x_adv)
 
     def before_each_step(self, change: BeforeStep) -> InnerPGD:
         """The same attack, where each step starts from ``change(x_adv, x)``, after what it did before already."""

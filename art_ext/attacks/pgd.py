@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,37 @@ STARTS = ("uniform", "gaussian")
 BeforeStep = Callable[[Tensor, Tensor], Tensor]  # (x_adv, x) -> x_adv
 
 
+class Geometry(Protocol):
+    """What the loop asks of a threat model; see `art_ext.threat.ThreatModel` for each."""
+
+    def radius(self, x: Tensor) -> float | Tensor:
+        """ε around ``x``."""
+
+    def bounds(self, x: Tensor) -> Any:
+        """What `project_` needs to know of ``x``, computed once."""
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The allowed point that belongs to ``x_adv``."""
+
+    def project_(self, x_adv: Tensor, x: Tensor, bounds: Any) -> Tensor:
+        """As `project`, in place where it can be."""
+
+    def random_start(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A random allowed point."""
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        """The unit step."""
+
+    def select(self, index: Tensor) -> Geometry:
+        """That of some of the examples."""
+
+
 def pgd(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     *,
-    threat: ThreatModel,
+    threat: Geometry,
     steps: int = 10,
     step_size: float | Tensor | None = None,
     objective: str | Objective | Callable[[Tensor, Tensor], Tensor] = "ce",
@@ -185,7 +211,7 @@ class _Loop:
     def __init__(
         self,
         model: nn.Module,
-        threat: ThreatModel,
+        threat: Geometry,
         objective: Objective,
         steps: int,
         eot: int,
@@ -225,8 +251,8 @@ class _Loop:
 
 
 def _take(
-    index: Tensor, threat: ThreatModel, x: Tensor, y: Tensor, target: Tensor, size: float | Tensor, x_adv: Tensor
-) -> tuple[ThreatModel, Tensor, Tensor, Tensor, float | Tensor, Tensor]:
+    index: Tensor, threat: Geometry, x: Tensor, y: Tensor, target: Tensor, size: float | Tensor, x_adv: Tensor
+) -> tuple[Geometry, Tensor, Tensor, Tensor, float | Tensor, Tensor]:
     size = size[index] if isinstance(size, Tensor) else size
     return threat.select(index), x[index], y[index], target[index], size, x_adv[index]
 
@@ -255,7 +281,7 @@ def _check_start(start: Tensor | None, x: Tensor, random_start: bool | str, rest
         raise ValueError(f"start must have the shape of x, {tuple(x.shape)}; got {tuple(start.shape)}")
 
 
-def _begin(x: Tensor, threat: ThreatModel, start: str | None, generator: torch.Generator | None) -> Tensor:
+def _begin(x: Tensor, threat: Geometry, start: str | None, generator: torch.Generator | None) -> Tensor:
     if start is None:
         return x.clone()
     if start == "uniform":
