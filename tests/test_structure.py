@@ -30,7 +30,7 @@ FLOORS = (
     {"engine", "evaluation", "techniques"},
     {"preprocessors", "trainers", "detectors", "adapters"},
     {"recipes"},
-    {"comparison"},
+    {"comparison", "reproduce"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -42,6 +42,7 @@ def _verbs() -> dict[str, Callable[..., Any]]:
     from art_ext.cli.listing import list_registered
     from art_ext.cli.quickstart import quickstart
     from art_ext.cli.report import report
+    from art_ext.cli.reproduce import reproduce
     from art_ext.cli.train import train
 
     return {
@@ -51,5 +52,6 @@ def _verbs() -> dict[str, Callable[..., Any]]:
         "compare": compare,
         "list": list_registered,
         "report": report,
+        "reproduce": reproduce,
         "completion": completion,
     }

@@ -17,6 +17,7 @@ NAMED = {
     "evaluation.suite": ("suites", "attacks"),
     "suite": ("suites", "attacks"),
 }
+LISTED = {"grid": ["grids"], "study": ["studies"]}  # positional arguments, and the kinds that they come from
 RECIPES = ("recipe", "run")  # positional arguments that a shipped recipe can stand for
 
 
@@ -54,8 +55,8 @@ def _choices(action: Action) -> list[str] | None:
         return names(NAMED[action.dest])
     if action.dest in RECIPES and not action.option_strings:
         return list(shipped())
-    if action.dest == "grid" and not action.option_strings:
-        return names(["grids"])
+    if action.dest in LISTED and not action.option_strings:
+        return names(LISTED[action.dest])
     if action.dest == "kind":
         return [*(name for name, rows in KINDS.items() if rows()), "kinds"]
     return _words(getattr(action, "_typehint", action.type))

@@ -142,6 +142,12 @@ def _grids() -> Rows:
     return [(grid.name, " — ".join(filter(None, (grid.description, grid.paper)))) for grid in grids]
 
 
+def _studies() -> Rows:
+    from art_ext.reproduce import STUDIES
+
+    return [(name, f"{study.description} — {study.paper}") for name, study in STUDIES.items()]
+
+
 KINDS: dict[str, Callable[[], Rows]] = {
     "losses": _losses,
     "averagings": _averagings,
@@ -156,6 +162,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "data": _data,
     "recipes": _recipes,
     "grids": _grids,
+    "studies": _studies,
 }
 
 

@@ -42,7 +42,9 @@ def test_bad_command_lines_are_told(args: list[str], told: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["quickstart"], ["list"], ["report"]], ids=["command", "quickstart", "list", "report"]
+    "verb",
+    [[], ["quickstart"], ["list"], ["report"], ["reproduce"]],
+    ids=["command", "quickstart", "list", "report", "reproduce"],
 )
 def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from art_ext.cli import main
+from art_ext.comparison import shipped_grids
 from art_ext.losses import LOSSES
 from art_ext.recipes import shipped
+from art_ext.reproduce import STUDIES
 from art_ext.trainers import TRAINERS
 
 pytest.importorskip("shtab")
@@ -34,8 +36,10 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["art-ext", "train", "x.yaml", "--trainer.kind", ""], set(TRAINERS)),
         (["art-ext", "evaluate", "runs/x", "--which", ""], {"best", "last"}),
         (["art-ext", "list", "tra"], {"trainers"}),
+        (["art-ext", "compare", ""], set(shipped_grids())),
+        (["art-ext", "reproduce", ""], set(STUDIES)),
     ],
-    ids=["verbs", "recipes", "fields", "losses", "trainers", "weights", "kinds"],
+    ids=["verbs", "recipes", "fields", "losses", "trainers", "weights", "kinds", "grids", "studies"],
 )
 def test_bash_completes(script: Path, words: list[str], expected: set[str]) -> None:
     line = " ".join(f"'{word}'" for word in words)

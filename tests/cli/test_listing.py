@@ -17,7 +17,7 @@ def test_every_entry_has_a_name_and_a_line(kind: str, capsys: pytest.CaptureFixt
     assert len({line.split()[0] for line in lines}) == len(lines) == len(registered(kind))
 
 
-@pytest.mark.parametrize("kind", ["losses", "attacks"])
+@pytest.mark.parametrize("kind", ["losses", "attacks", "studies"])
 def test_methods_name_their_paper(kind: str) -> None:
     assert all("https://" in line for _, line in registered(kind))
 
