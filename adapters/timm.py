@@ -19,7 +19,15 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 import art_ext.nn.cifar  # noqa: F401  (registers the CIFAR networks with timm)
+from art_ext.naming import lookup
 from art_ext.nn.normalize import Normalized
+from art_ext.nn.parametric_noise import (
+    GRANULARITIES,
+    add_parametric_noise,
+    has_noise,
+    noise_scales,
+    parameter_groups,
+)
 from art_ext.processes import Processes
 
 from ._weights import load_into, read_state_dict, resampled_convit
@@ -36,6 +44,7 @@ def timm_classifier(
     stem: Literal["auto", "cifar", "imagenet"] = "auto",
     pretrained: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    parametric_noise: str | None = None,
     optimizer: OptimizerLike | None = None,
     device: str = "auto",
     loss: nn.Module | None = None,
@@ -57,9 +66,11 @@ def timm_classifier(
             ``"auto"`` chooses ``"cifar"`` for ResNets without pretrained weights up to 64 pixels.
         pretrained: load timm's weights (from its cache, or from the network).
         checkpoint: a ``.safetensors`` file or a PyTorch state dict, loaded last, strictly, without executing code.
+        parametric_noise: ``"layer"``, ``"channel"`` or ``"element"``: noise of learnable size on the weights, see
+            `art_ext.nn.add_parametric_noise`; the checkpoint may be of a network with or without it.
         optimizer: a callable from parameters to an optimizer (``functools.partial(torch.optim.AdamW, lr=1e-3)``), or an
             optimizer whose class and default settings are taken over. Default: SGD, lr 0.1, momentum 0.9, weight decay
-            5e-4.
+            5e-4. With parametric noise it gets parameter groups: the sizes of the noise have no weight decay.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; under
             ``torchrun``, ``"auto"``, ``"gpu"`` and ``"cuda"`` are a GPU for each process.
         loss: what ART minimises in ``fit``; default cross entropy.
@@ -70,7 +81,7 @@ def timm_classifier(
 
     Raises:
         ValueError: unknown name (the nearest are listed), a stem that does not fit, a checkpoint of another
-            architecture, a device that is not there.
+            architecture, an unknown granularity of noise, a device that is not there.
         FileNotFoundError: no such checkpoint.
         RuntimeError: the pretrained weights cannot be had.
 
@@ -81,14 +92,15 @@ def timm_classifier(
     """
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (channels, height, width); got {input_shape!r}")
+    if parametric_noise is not None:
+        lookup(GRANULARITIES, parametric_noise, what="granularity of parametric_noise")
     place = _device(device)
     network = _create(name, pretrained, num_classes, input_shape, timm_kwargs)
     _fit_stem(network, name, stem, input_shape, pretrained)
     config = resolve_model_data_config(network)
     channels = input_shape[0]
     model = Normalized(network, _spread(mean, config["mean"], channels), _spread(std, config["std"], channels))
-    if checkpoint is not None:
-        load_into(model, read_state_dict(checkpoint), source=str(checkpoint), name=name)
+    _fill(model, checkpoint, parametric_noise, name)
     model.to(place)
     return _classifier(model, place, loss or nn.CrossEntropyLoss(), input_shape, num_classes, optimizer)
 
@@ -131,6 +143,20 @@ def _fit_stem(network: nn.Module, name: str, stem: str, shape: tuple[int, int, i
     conv = nn.Conv2d(shape[0], resnet.bn1.num_features, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm initialises a ResNet
     resnet.conv1, resnet.maxpool = conv, nn.Identity()
+
+
+def _fill(model: nn.Module, checkpoint: str | os.PathLike[str] | None, noise: str | None, name: str) -> None:
+    """Weights and noise: in the order of the file, which may be of a network with noise or without."""
+    state = {} if checkpoint is None else read_state_dict(checkpoint)
+    noise_first = has_noise(state)
+    if noise_first and noise is None:
+        raise ValueError(f"{checkpoint} is of a network with parametric noise: say of which, by parametric_noise")
+    if noise is not None and noise_first:
+        add_parametric_noise(model, noise)
+    if checkpoint is not None:
+        load_into(model, state, source=str(checkpoint), name=name)
+    if noise is not None and not noise_first:
+        add_parametric_noise(model, noise)
 
 
 def _spread(given: Sequence[float] | None, known: Sequence[float], channels: int) -> tuple[float, ...]:
@@ -184,10 +210,11 @@ def _classifier(
 
 
 def _optimizer(given: OptimizerLike | None, model: nn.Module) -> Optimizer:
+    parameters: Any = parameter_groups(model) if noise_scales(model) else model.parameters()
     if given is None:
-        return SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        return SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
     if not isinstance(given, Optimizer):
-        return given(model.parameters())
+        return given(parameters)
     # it cannot hold the parameters of a model that did not exist yet
     accepted = inspect.signature(type(given)).parameters
-    return type(given)(model.parameters(), **{k: v for k, v in given.defaults.items() if k in accepted})
+    return type(given)(parameters, **{k: v for k, v in given.defaults.items() if k in accepted})

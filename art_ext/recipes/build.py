@@ -53,6 +53,7 @@ def make_classifier(recipe: Recipe, data: Data, *, weights: str | Path | None = 
                 stem=model.stem,
                 pretrained=model.pretrained and weights is None,
                 checkpoint=weights or model.checkpoint,
+                parametric_noise=model.parametric_noise,
                 optimizer=make_optimizer(recipe.optimizer),
                 device=model.device,
                 mean=model.mean,

@@ -22,6 +22,8 @@ class ModelSection:
         stem: of a ResNet; auto takes the one for small images up to 64 pixels.
         pretrained: begin with timm's weights.
         checkpoint: a file of weights to begin with.
+        parametric_noise: noise on the weights, of a size that is learnt for each layer, channel or element; null for
+            none. Its loss is alp with {weight: 0}.
         num_classes: outputs; by default as many as the data have.
         input_shape: channels, height and width; by default those of the data.
         mean: per channel on the [0, 1] scale; by default what the architecture was made for.
@@ -35,6 +37,7 @@ class ModelSection:
     stem: Literal["auto", "cifar", "imagenet"] = "auto"
     pretrained: bool = False
     checkpoint: str | None = None
+    parametric_noise: Literal["layer", "channel", "element"] | None = None
     num_classes: int | None = None
     input_shape: tuple[int, int, int] | None = None
     mean: list[float] | None = None

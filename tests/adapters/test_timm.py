@@ -14,7 +14,7 @@ from art.estimators.classification import PyTorchClassifier
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from art_ext.adapters.timm import _device, timm_classifier
+from art_ext.adapters.timm import _device, _fit_stem, timm_classifier
 from art_ext.processes import Processes
 
 build = partial(timm_classifier, num_classes=10, device="cpu")
@@ -93,9 +93,18 @@ def test_stem(name: str, size: int, stem: Any, kernel: int) -> None:
     assert net.forward_features(torch.zeros(1, 3, size, size)).shape[-1] == size // (8 if small_stem else 32)
 
 
-def test_cifar_resnet18_has_the_usual_number_of_parameters() -> None:
-    net = network(build("resnet18", input_shape=(3, 32, 32)))
-    assert sum(p.numel() for p in net.parameters()) == 11_173_962
+@pytest.mark.parametrize(
+    "channels, parameters",
+    [
+        pytest.param({}, 11_173_962, id="the usual"),
+        pytest.param({"channels": (80, 160, 320, 640)}, 17_447_466, id="a quarter wider"),
+    ],
+)
+def test_cifar_resnet18_has_the_number_of_parameters(channels: dict[str, Any], parameters: int) -> None:
+    with torch.device("meta"):
+        net = timm.create_model("resnet18", num_classes=10, **channels)
+        _fit_stem(net, "resnet18", "cifar", (3, 32, 32), pretrained=False)
+    assert sum(p.numel() for p in net.parameters()) == parameters
 
 
 @pytest.mark.parametrize(

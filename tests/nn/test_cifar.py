@@ -15,7 +15,12 @@ from art_ext.nn.networks import PlainNet, ResidualNet
 from art_ext.nn.normalize import Normalized
 
 NAMES = art_ext.nn.cifar.__all__
-SMALL = {"wrn_cifar": {"depth": 10, "width": 1}, "preact_resnet_cifar": {"width": 4, "blocks": 1}}
+SMALL = {
+    "wrn_cifar": {"depth": 10, "width": 1},
+    "preact_resnet_cifar": {"width": 4, "blocks": 1},
+    "vgg11_cifar": {"width": 4},
+}
+SIZES = {"vgg11_cifar": (32, 64)}  # for which the others are (12, 16)
 LARGE = ("wrn_28_10_cifar", "wrn_32_10_cifar", "wrn_34_10_cifar", "preact_resnet18_cifar")  # slow to initialise
 PARAMETERS = {
     "preact_resnet18_cifar": 11.17e6,
@@ -28,6 +33,7 @@ PARAMETERS = {
     "resnet44_cifar": 0.66e6,
     "resnet56_cifar": 0.85e6,
     "basicnet_cifar": 0.545e6,
+    "vgg11_cifar": 9.228e6,
     "cnn_a_cifar": 0.215e6,
     "small_cnn": 0.218e6,
 }
@@ -51,11 +57,11 @@ def test_parameter_count(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in LARGE])
 def test_takes_classes_channels_and_size(name: str) -> None:
-    plain = isinstance(build(name), PlainNet)
-    model = build(name, num_classes=3, in_chans=2, **({"img_size": (12, 16)} if plain else {})).eval()
-    assert model(torch.zeros(2, 2, 12, 16)).shape == (2, 3)
+    plain, size = isinstance(build(name), PlainNet), SIZES.get(name, (12, 16))
+    model = build(name, num_classes=3, in_chans=2, **({"img_size": size} if plain else {})).eval()
+    assert model(torch.zeros(2, 2, *size)).shape == (2, 3)
     model.reset_classifier(5)
-    assert model(torch.zeros(2, 2, 12, 16)).shape == (2, 5)
+    assert model(torch.zeros(2, 2, *size)).shape == (2, 5)
     assert model.get_classifier().out_features == 5
 
 
@@ -89,6 +95,7 @@ def test_shortcut_of_option_a_subsamples_and_pads() -> None:
     [
         pytest.param("wrn_cifar", {"depth": 30}, ValueError, "6n \\+ 4", id="depth"),
         pytest.param("cnn_a_cifar", {"img_size": 3}, ValueError, "4 pixels", id="too small"),
+        pytest.param("vgg11_cifar", {"img_size": (32, 28)}, ValueError, "5 times.*32 pixels", id="too narrow"),
         pytest.param("small_cnn", {"depth": 3}, TypeError, "depth", id="unknown argument, plain"),
         pytest.param("resnet20_cifar", {"depth": 3}, TypeError, "depth", id="unknown argument, residual"),
     ],
