@@ -16,6 +16,7 @@ FLOORS = (
         "averaging",
         "technique",
         "nn",
+        "vit",
         "data",
         "datasets",
         "naming",
