@@ -6,8 +6,9 @@ the weights while that loss is differentiated. One of them is one file; several 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ class Technique:
         changes_network: it hooks into the network or changes its weights, so the attack must see the network itself: no
             copy of it in bf16, nothing compiled.
         replays: optimizer steps on each batch.
+        excludes: names of other techniques that it does not go with, and why.
     """
 
     name: ClassVar[str] = "none"
@@ -31,6 +33,7 @@ class Technique:
     paper: ClassVar[str] = ""
     changes_network: bool = False
     replays: int = 1
+    excludes: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def check(self, loss: Any, attack: Any) -> None:
         """Refuse, before any work, a loss or an inner attack that this does not go with.

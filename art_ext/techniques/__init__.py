@@ -3,5 +3,22 @@
 from art_ext.technique import Technique, Techniques
 from art_ext.techniques.awp import AWP
 from art_ext.techniques.base import TECHNIQUES, get_technique, put_together, register
+from art_ext.techniques.free import Free
+from art_ext.techniques.natural import Natural
+from art_ext.techniques.overfitting_alarm import CatastrophicOverfittingError, OverfittingAlarm
+from art_ext.techniques.warm_start import WarmStart
 
-__all__ = ["AWP", "TECHNIQUES", "Technique", "Techniques", "get_technique", "put_together", "register"]
+__all__ = [
+    "AWP",
+    "TECHNIQUES",
+    "CatastrophicOverfittingError",
+    "Free",
+    "Natural",
+    "OverfittingAlarm",
+    "Technique",
+    "Techniques",
+    "WarmStart",
+    "get_technique",
+    "put_together",
+    "register",
+]

@@ -40,7 +40,9 @@ def get_technique(technique: str | Technique, **options: Any) -> Technique:
 
 
 def put_together(techniques: str | Technique | Sequence[str | Technique], loss: Any, attack: Any) -> Technique:
-    """That of the loss, if it has one, and the given ones on top of it, checked against loss and inner attack.
+    """That of the loss, the given ones on top of it, then those that the attack brings, checked against each other.
+
+    An inner attack may name some in ``brings``; a given one of that name takes the place of its.
 
     Raises:
         ValueError: unknown name; one that does not go with the loss, the attack or another one; one given twice.
@@ -52,6 +54,12 @@ def put_together(techniques: str | Technique | Sequence[str | Technique], loss: 
     names = [part.name for part in parts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"techniques {', '.join(twice)}: given twice; leave one out")
+    parts += [get_technique(name) for name in getattr(attack, "brings", ()) if name not in names]
+    for part in parts:
+        for other in part.excludes.keys() & set(names):
+            raise ValueError(
+                f"technique {part.name!r} does not go with {other!r}: {part.excludes[other]}; leave one out"
+            )
     together = parts[0] if len(parts) == 1 else Techniques(parts) if parts else Technique()
     together.check(loss, attack)
     return together

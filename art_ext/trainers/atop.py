@@ -148,7 +148,7 @@ class AToPTrainer(EngineTrainer):
         discriminator = _discriminator(chosen, gan, discriminator_options, shape[0], seed)
         self._trained = Trained(chosen, discriminator)
         loss = self._loss = PurificationLoss(weight=weight, gan_weight=gan_weight)
-        size = float(threat.eps) if step_size is None and steps == 1 else step_size
+        size = float(threat.eps) if attack is None and step_size is None and steps == 1 else step_size
         lookup(PLACES, attacked, what="value of attacked")
         inner = inner_attack(attack, classifier, PGDAT(), threat, steps, size)
         super().__init__(

@@ -26,7 +26,7 @@ class PIATTrainer(RobustTrainer):
         loss: as `RobustTrainer`; ``"nmse"`` with μ = 4 (a third party's value).
         schedule: λ of each epoch: None for min(0.99, (n + 1)/(n + 10)), a number, or a callable of the epoch from 0.
         buffers: what happens to BatchNorm's running statistics, see `ParameterInterpolation`.
-        steps: PGD steps; 10 (paper).
+        steps: PGD steps; default 10 (paper).
         step_size: on the scale of the inputs; 2/255 in the paper, by default 2.5 · ε / steps.
         attack: as `RobustTrainer`.
         techniques: as `RobustTrainer`.
@@ -55,7 +55,7 @@ class PIATTrainer(RobustTrainer):
         loss: str | Loss | Any = "nmse",
         schedule: float | Callable[[int], float] | None = None,
         buffers: str = "interpolate",
-        steps: int = 10,
+        steps: int | None = None,
         step_size: float | None = None,
         attack: Any = None,
         techniques: str | Technique | Sequence[str | Technique] = (),

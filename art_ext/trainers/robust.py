@@ -28,10 +28,11 @@ class RobustTrainer(EngineTrainer):
         threat: norm, ε (one for all examples) and valid range to train against.
         loss: registered name (``"pgd-at"``, ``"nmse"``, ``"alp"``, ``"trades"``, ``"mart"``, ``"mail"``,
             ``"mail-trades"``, ``"mail-mart"``), a `Loss`, or a function (logits, logits_adv, y) -> scalar.
-        steps: PGD steps of the inner attack.
+        steps: PGD steps of the inner attack; default 10.
         step_size: on the scale of the inputs; default 2.5 · ε / steps.
-        attack: another inner attack: a function (model, x, y) -> x_adv on tensors, or an ART `EvasionAttack` (slow:
-            every batch travels through numpy). None for PGD with the loss's own objective and start.
+        attack: another inner attack: a registered name (``"fgsm-rs"``), an object of `art_ext.attacks` such as
+            `MixedAdversaries`, a function (model, x, y) -> x_adv on tensors, or an ART `EvasionAttack` (slow: every
+            batch travels through numpy). None for PGD with the loss's own objective and start.
         techniques: names or objects of `art_ext.techniques`, such as ``["awp"]``, each on top of those before it.
         averaging: None, ``"piat"``, ``"ema"``, ``"swa"`` or an object of `art_ext.averaging`.
         **options: see `art_ext.engine.EngineOptions`.
@@ -62,7 +63,7 @@ class RobustTrainer(EngineTrainer):
         *,
         threat: ThreatModel,
         loss: str | Loss | Any = "pgd-at",
-        steps: int = 10,
+        steps: int | None = None,
         step_size: float | None = None,
         attack: Any = None,
         averaging: str | Averaging | None = None,

@@ -6,7 +6,7 @@ import torch
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTorch
 from torch import nn
 
-from art_ext.attacks import pgd
+from art_ext.attacks import MixedAdversaries, pgd
 from art_ext.losses import LOSSES, get_loss
 from art_ext.model import DefendedModel, evaluating
 from art_ext.threat import ThreatModel
@@ -59,6 +59,12 @@ def test_the_native_attack_maximises_what_the_loss_says_from_where_it_says(class
     )
     assert torch.equal(x_adv, expected)
     assert (x_adv - x).abs().max() > EPS / 2
+
+
+@pytest.mark.parametrize("name", [None, "pgd"], ids=["default", "by name"])
+def test_ten_steps_by_default(classifier, model, images, name):
+    attack = build(classifier, name, steps=None, step_size=None)
+    assert (attack.steps, attack.step_size) == (10, None)
 
 
 def test_losses_differ_in_objective_and_start(classifier, model, images):
@@ -163,10 +169,31 @@ BAD = {
         ValueError,
         "ProjectedGradient.* is targeted; .*untargeted",
     ),
-    "a name": (
-        lambda c: {"attack": "pgd"},
+    "unknown name": (lambda c: {"attack": "fgsm-sr"}, ValueError, "unknown inner attack .* did you mean 'fgsm-rs'"),
+    "no attack": (
+        lambda c: {"attack": 3},
         TypeError,
-        "attack must be None, a function or an ART EvasionAttack; got str",
+        "attack must be None, a name, a function or an ART EvasionAttack; got int",
+    ),
+    "steps of FGSM-RS": (
+        lambda c: {"attack": "fgsm-rs", "steps": 7},
+        ValueError,
+        "steps is 7, but attack 'fgsm-rs' does not use it; leave it out",
+    ),
+    "threats by name": (
+        lambda c: {"attack": "mat-max", "step_size": None},
+        ValueError,
+        "attack 'mat-max' needs threats: give an object of art_ext.attacks, or in a recipe attack_options",
+    ),
+    "one step size for several threats": (
+        lambda c: {"attack": "mat-max"},
+        ValueError,
+        "step_size is 0.0.*, but attack 'mat-max' does not use it",
+    ),
+    "adversaries of another range": (
+        lambda c: {"attack": MixedAdversaries([ThreatModel(norm, 0.1, (0, 255)) for norm in ("linf", "l2")])},
+        ValueError,
+        r"trainer's threat are in \(0.0, 1.0\), those of its attack in \(0.0, 255.0\)",
     ),
     "steps": (lambda c: {"steps": 0}, ValueError, "steps must be a whole number of at least 1; got 0"),
     "half steps": (lambda c: {"steps": 2.0}, ValueError, "steps must be a whole number of at least 1; got 2.0"),
