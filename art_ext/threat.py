@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -83,9 +84,16 @@ class ThreatModel:
         """The threat model of the examples ``index`` (indices or mask); ``self`` where ε is one number."""
         return self if isinstance(self.eps, float) else self.with_eps(self.eps[index.to(self.eps.device)])
 
-    def with_eps(self, eps: float | Sequence[float] | Tensor) -> ThreatModel:
-        """The same norm and range with another radius."""
-        return ThreatModel(self.norm, eps, self.clip)  # type: ignore[arg-type]  # __post_init__ takes sequences
+    def with_eps(self, eps: float | Sequence[float] | Tensor, *, check: bool = True) -> ThreatModel:
+        """The same norm and range with another radius; without ``check`` a tensor (N,) is taken as it is.
+
+        To look at the values of a tensor is to wait for its device: not in the middle of a training.
+        """
+        if check or not isinstance(eps, Tensor):
+            return ThreatModel(self.norm, eps, self.clip)  # type: ignore[arg-type]  # __post_init__ takes sequences
+        other = copy.copy(self)
+        object.__setattr__(other, "eps", eps)
+        return other
 
     def radius(self, x: Tensor) -> float | Tensor:
         """ε as a number, or as a tensor that broadcasts over ``x`` (N, ...).

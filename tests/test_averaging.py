@@ -12,6 +12,7 @@ from art_ext.averaging import (
     AVERAGINGS,
     BUFFER_MODES,
     EMA,
+    FAWA,
     SWA,
     Averaging,
     ParameterInterpolation,
@@ -453,3 +454,61 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# FAWA
+
+
+def judged(worst: list[float]) -> Callable[[nn.Module], float]:
+    """A judge of epochs who finds these, one after the other."""
+    left = iter(worst)
+    return lambda network: next(left)
+
+
+@pytest.mark.parametrize(
+    "worst",
+    [
+        pytest.param([0.3, 0.3, 0.3, 0.3, 0.3, 0.3], id="all fair"),
+        pytest.param([0.1, 0.3, 0.1, 0.24, 0.2, 0.9], id="some unfair"),
+        pytest.param([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], id="none fair"),
+    ],
+)
+def test_fawa_leaves_unfair_epochs_out(network, worst):
+    fawa = FAWA(0.88, threshold=0.24)
+    fawa.start(network)
+    fawa.judged_by(judged(worst))
+    mean: State | None = None
+    for epoch, found in enumerate(worst):
+        train(network, epoch)
+        row = fawa.after_epoch(epoch, EPOCHS, nothing)
+        now = state_of(network)
+        if found >= 0.24:
+            mixed = (
+                {k: v if v.dtype.kind == "i" else 0.88 * mean[k] + 0.12 * v for k, v in now.items()} if mean else now
+            )
+            mean = mixed
+        assert row == {"worst_class": found, "averaged_epochs": float(sum(w >= 0.24 for w in worst[: epoch + 1]))}
+        assert_state(fawa.averaged(), mean or now)
+
+
+def test_fawa_resumes(network):
+    fawa = FAWA(threshold=0.2)
+    fawa.start(network)
+    fawa.judged_by(lambda network: 0.5)
+    for epoch in range(2):
+        train(network, epoch)
+        fawa.after_epoch(epoch, EPOCHS, nothing)
+    other = FAWA(threshold=0.2)
+    other.start(network)
+    other.load_state_dict(fawa.state_dict())
+    assert_state(other.averaged(), state_of(fawa.averaged()))
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [({"decay": 1.0}, "decay must be in"), ({"threshold": 1.5}, "threshold must be a robust accuracy")],
+    ids=["decay", "threshold"],
+)
+def test_values_that_fawa_refuses(options, match):
+    with pytest.raises(ValueError, match=match):
+        FAWA(**options)

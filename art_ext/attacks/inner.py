@@ -59,9 +59,12 @@ class InnerPGD:
         )
 
     def within(self, eps: float | Tensor, step_size: float | Tensor | None = None) -> InnerPGD:
-        """The same attack within another radius, of all examples or of each (N,); its own step size by default."""
+        """The same attack within another radius, of all examples or of each (N,), which must be positive.
+
+        Its step size stays, unless another one is given or it is that of the radius.
+        """
         size = self.step_size if step_size is None else step_size
-        return replace(self, threat=self.threat.with_eps(eps), step_size=size)
+        return replace(self, threat=self.threat.with_eps(eps, check=False), step_size=size)
 
     def beginning_at(self, x_adv: Tensor) -> InnerPGD:
         """The same attack from there, shaped like the inputs, and from no random start."""

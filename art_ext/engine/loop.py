@@ -233,6 +233,10 @@ class Run:
         clean, robust = self.validation.accuracies(model)
         return {"clean": clean, "robust": robust}
 
+    def _worst_class(self, network: nn.Module) -> float:
+        assert self.validation is not None
+        return self.validation.worst_class(self._prepare(self.task.model.around(network)))
+
     def _record(self, row: Row) -> None:
         self.history.append(row)
         network = self.task.averaging.averaged()
@@ -285,6 +289,8 @@ class Run:
                 stack.enter_context(batchnorm_across_processes(network, together and self.options.sync_batchnorm))
                 to_memory_format(network, self.options.channels_last)
                 self.task.averaging.start(network)
+                if self.validation is not None:
+                    self.task.averaging.judged_by(self._worst_class)
                 self.task.technique.start(network, self.task.classes, seed, self.processes)
                 if together:
                     self.net = shared(self.accelerator, self.plain, self.device)

@@ -53,22 +53,38 @@ class Validation:
 
     def accuracies(self, model: nn.Module) -> tuple[float, float]:
         """Clean and robust accuracy of ``model``, in [0, 1]."""
-        counts = torch.zeros(2, dtype=torch.int64)
+        _, clean, robust = self.by_class(model).sum(1).tolist()
+        return clean / len(self.y), robust / len(self.y)
+
+    def worst_class(self, model: nn.Module) -> float:
+        """Robust accuracy of ``model`` on the class where it is lowest, of those that occur, in [0, 1]."""
+        images, _, robust = self.by_class(model)
+        return float((robust[images > 0] / images[images > 0]).min())
+
+    def by_class(self, model: nn.Module) -> Tensor:
+        """Images of each class, and how many ``model`` gets right without and in spite of the attack: (3, C), int64."""
+        counts = torch.zeros(3, int(self.y.max()) + 1, dtype=torch.int64, device=self.x.device)
         batches = list(zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True))
         with evaluating(model):
             for number in range(self.processes.rank, len(batches), self.processes.count):
+                x, y = batches[number]
                 with seeded(self.seed + number):  # the draws of a batch, too, do not depend on who judges it
-                    counts += torch.tensor(self._counts(model, *batches[number], self.seed + number))
-        clean, robust = self.processes.sum(counts.to(self.x.device)).tolist()
-        return clean / len(self.y), robust / len(self.y)
+                    clean, robust = self._judged(model, x, y, self.seed + number)
+                counts.index_add_(1, y, torch.stack((torch.ones_like(y), clean.long(), robust.long())))
+        return self.processes.sum(counts)
 
-    def _counts(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[int, int]:
+    def _judged(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Which of the images the model gets right, and which of these in spite of the attack, (N,) bool."""
         generator = torch.Generator(x.device).manual_seed(seed)
         with torch.no_grad():
-            right = (model(x).argmax(1) == y).nonzero().squeeze(1)
-        return len(right), self._survivors(model, x[right], y[right], generator) if len(right) else 0
+            clean = model(x).argmax(1) == y
+        right, robust = clean.nonzero().squeeze(1), torch.zeros_like(clean)
+        if len(right):
+            robust[right] = self._survivors(model, x[right], y[right], generator)
+        return clean, robust
 
-    def _survivors(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> int:
+    def _survivors(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         x_adv = pgd(model, x, y, threat=self.threat, steps=self.steps, early_exit=True, generator=generator)
         with torch.no_grad():
-            return int((model(x_adv).argmax(1) == y).sum())
+            withstood: Tensor = model(x_adv).argmax(1) == y
+        return withstood

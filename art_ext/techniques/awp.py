@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ class AWP(Technique):
         if self._done < self.after:
             yield
             return
-        weights = [p for p in self.network.parameters() if p.ndim > 1 and p.requires_grad]
+        weights: list[Tensor] = [p for p in self.network.parameters() if p.ndim > 1 and p.requires_grad]
         saved = [w.detach().clone() for w in weights]
         with keeping_buffers(self.network), torch.enable_grad():
             value = loss.compute(model, x, x_adv, y, progress=progress).value
@@ -77,7 +77,7 @@ class AWP(Technique):
 
 
 @torch.no_grad()
-def perturb(weights: list[Tensor], grads: list[Tensor], gamma: float) -> None:
+def perturb(weights: Sequence[Tensor], grads: Sequence[Tensor], gamma: float) -> None:
     """Add γ ‖w‖ g / ‖g‖ to each weight in place; nothing where the gradient is zero."""
     for weight, grad in zip(weights, grads, strict=True):
         norm = grad.norm()

@@ -268,6 +268,11 @@ class EngineTrainer(Trainer):
 
     def _validation(self, held_out: Arrays | None, batch_size: int) -> Validation | None:
         if held_out is None:
+            if self.averaging.needs_validation:
+                raise ValueError(
+                    f"averaging {type(self.averaging).__name__} judges each epoch on held-out images: give "
+                    "validation_data or a validation_split"
+                )
             for name in ("early_stopping", "restore_best"):
                 if getattr(self.options, name):
                     raise ValueError(f"{name} needs validation_data or a validation_split")

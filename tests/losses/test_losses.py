@@ -132,6 +132,49 @@ def mail_mart_truth(
     return (weights * bce(z_adv, y)).mean() + beta * mart_kl(z, z_adv, y).mean()
 
 
+def cfa_truth(z: Array, z_adv: Array, y: Array, *, beta: float = 6.0, shares: Any = None, **_: Any) -> float:
+    w = np.full(z.shape[1], beta / (1 + beta)) if shares is None else np.asarray(shares)
+    return ((1 - w[y]) * ce(z, y) + w[y] * kl(z, z_adv)).mean()
+
+
+def cfa_at_truth(z: Array, z_adv: Array, y: Array, **_: Any) -> float:
+    return ce(z_adv, y).mean()
+
+
+def rat_labels(gap: Array) -> Array:
+    """As the authors' code builds them, row by row; 0.2 and 0.02 for 10 and 100 classes are 2/C."""
+    classes = len(gap)
+    rows = []
+    for k in range(classes):
+        others = (gap - gap.min()).copy()
+        others[k] = 0
+        if others.sum() == 0:
+            others = np.ones(classes)
+            others[k] = 0
+        row = others / others.sum() * (1 - 2 / classes)
+        row[k] = 2 / classes
+        rows.append(row)
+    return np.array(rows)
+
+
+def rat_truth(
+    z: Array, z_adv: Array, y: Array, *, alpha: float = 0.2, beta: float = 6.0, labels: Any = None, **_: Any
+) -> float:
+    labels = rat_targets(z, z_adv, y) if labels is None else labels
+    terms = [
+        np.where(t > 0, t * (np.log(np.where(t > 0, t, 1)) - log_softmax(at)), 0).sum(axis=1).mean()
+        for t, at in zip(labels, (z_adv, z, z_adv, z), strict=True)
+    ]
+    taylor = alpha * (terms[0] + terms[1]) / 2 + alpha / 2 * (terms[2] + terms[3]) / 2
+    return (1 - alpha) * ce(z, y).mean() + beta * kl(z, z_adv).mean() + taylor
+
+
+def rat_targets(z: Array, z_adv: Array, y: Array) -> list[Array]:
+    g, g_adv = ((softmax(v) - np.eye(v.shape[1])[y]).mean(axis=0) for v in (z, z_adv))
+    first, second = abs(g) - abs(g_adv), g**2 - g_adv**2
+    return [rat_labels(gap)[y] for gap in (first, -first, second, -second)]
+
+
 TRUTHS: dict[str, Callable[..., float]] = {  # registered name -> (z, z', y, **options) -> value
     "pgd-at": pgd_at_truth,
     "alp": alp_truth,
@@ -141,6 +184,9 @@ TRUTHS: dict[str, Callable[..., float]] = {  # registered name -> (z, z', y, **o
     "mail": mail_truth,
     "mail-trades": mail_trades_truth,
     "mail-mart": mail_mart_truth,
+    "cfa": cfa_truth,
+    "cfa-at": cfa_at_truth,
+    "rat": rat_truth,
 }
 
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {  # options to try beside the defaults; each option once at least
@@ -152,6 +198,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {  # options to try beside the
     "mail": ({"slope": 3.0, "bias": 0.2}, {"normalise": True}),
     "mail-trades": ({"slope": 3.0, "bias": 0.2, "beta": 1.0}, {"normalise": True}),
     "mail-mart": ({"slope": 3.0, "bias": 0.2, "beta": 1.0}, {"normalise": True}),
+    "cfa": ({"beta": 1.0, "base": 0.2, "after": 3}, {"shares": (0.1, 0.9, 0.5, 1.0, 0.0)}),
+    "cfa-at": ({"base": 0.2, "after": 3},),
+    "rat": ({"alpha": 0.5, "beta": 1.0, "noise": 0.1},),
 }
 
 REWEIGHTED = {  # weights that carry no gradient, and their defaults
@@ -274,6 +323,8 @@ def test_nmse_of_opposite_logits_is_four_times_the_clean_error():
 @cases
 def test_nothing_is_detached_but_the_weights_of_mail(name, options):
     """The numerical gradient moves everything: a detached part shows as a difference. MAIL: see the next test."""
+    if name == "rat":
+        options = {**options, "alpha": 0.0}  # its soft labels: see the test after
     loss, (z, z_adv, y) = get_loss(name, **options), logits_of()
     z.requires_grad_(True)
     z_adv.requires_grad_(True)
@@ -301,6 +352,25 @@ def test_the_weights_of_mail_carry_no_gradient(name, normalise):
                 values.append(TRUTHS[name](*moved, labels, weights=weights))
             numerical[index] = (values[0] - values[1]) / (2 * step)
         np.testing.assert_allclose(gradient, numerical, atol=1e-8)  # central differences in float64: step² and ε/step
+
+
+def test_the_soft_labels_of_rat_carry_no_gradient():
+    z, z_adv, y = logits_of()
+    arrays = numpy(z, z_adv, y)
+    labels = rat_targets(*arrays)
+    leaves = z.requires_grad_(True), z_adv.requires_grad_(True)
+    gradients = torch.autograd.grad(get_loss("rat")(*leaves, y), leaves)
+    step = 1e-6
+    for which, gradient in enumerate(gradients):
+        numerical = np.zeros(arrays[0].shape)
+        for index in np.ndindex(*numerical.shape):
+            values = []
+            for sign in (1, -1):
+                moved = [arrays[0].copy(), arrays[1].copy()]
+                moved[which][index] += sign * step
+                values.append(rat_truth(*moved, arrays[2], labels=labels))
+            numerical[index] = (values[0] - values[1]) / (2 * step)
+        np.testing.assert_allclose(gradient, numerical, atol=1e-8)
 
 
 HARD_LOGITS = {  # z, z' of two examples in float32
@@ -332,6 +402,11 @@ def test_no_divergence_between_equal_logits(name):
     weights = {**REWEIGHTED, "mail-trades": None}.get(name)
     z_, y_ = numpy(z, y)
     plain = rest(z_, y_) if weights is None else omega(z_, y_, **weights) * rest(z_, y_)
+    plain = plain / 7 if name == "cfa" else plain  # 1 − w, of w = 6/7
+    if name == "rat":  # gradients that do not differ say nothing about the other classes
+        targets = np.where(np.eye(5)[y_] > 0, 2 / 5, 3 / 5 / 4)
+        towards = (targets * (np.log(targets) - log_softmax(z_))).sum(axis=1)
+        plain = 0.8 * plain + 0.3 * towards
     # MART's log(p' + 1e-12) leaves 1e-12 per class
     assert get_loss(name)(z, z, y).item() == pytest.approx(plain.mean(), abs=1e-9)
 
@@ -465,6 +540,8 @@ def test_descriptions_differ():
 INNER_ATTACK = {  # loss -> objective and start of its inner attack, where they are not CE from a uniform start
     "trades": ("kl", "gaussian"),
     "mail-trades": ("kl", "gaussian"),
+    "cfa": ("kl", "gaussian"),
+    "rat": ("kl", "gaussian"),
 }
 
 
