@@ -27,6 +27,18 @@ def hard(y: Tensor) -> Tensor:
     return y if y.ndim == 1 else y.argmax(1)
 
 
+def belief(p: Tensor, y: Tensor) -> Tensor:
+    """p_y for each row of ``p`` (N, C), (N,); for shares (N, C) as labels, Σ_c y_c p_c.
+
+    Example:
+        >>> import torch
+        >>> p = torch.tensor([[0.25, 0.75]])
+        >>> belief(p, torch.tensor([1])).item(), belief(p, torch.tensor([[0.5, 0.5]])).item()
+        (0.75, 0.5)
+    """
+    return p.gather(1, y[:, None]).squeeze(1) if y.ndim == 1 else (p * y).sum(1)
+
+
 def _best_other(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], float("-inf")).amax(1)
 

@@ -40,6 +40,7 @@ class ALP(Loss):
     """
 
     forwards: ClassVar[str] = "joint"
+    soft_labels: ClassVar[bool] = True
     weight: float = 0.5
     ce_on: str = "both"
 

@@ -33,7 +33,8 @@ class Loss:
 
     - ``objective`` and ``start``: objective and random start of the inner attack (`art_ext.attacks.pgd`);
     - ``forwards``: ``"adv"`` (adversarial inputs only), ``"joint"`` (one forward of [clean; adversarial], so BatchNorm
-      sees both together) or ``"separate"`` (two forwards, clean first).
+      sees both together) or ``"separate"`` (two forwards, clean first);
+    - ``soft_labels``: labels may also be shares of the classes, float (N, C), as mixup makes them.
     """
 
     name: ClassVar[str] = "custom"
@@ -42,6 +43,7 @@ class Loss:
     objective: ClassVar[str] = "ce"
     start: ClassVar[str] = "uniform"
     forwards: ClassVar[str] = "adv"
+    soft_labels: ClassVar[bool] = False
 
     def __call__(self, logits: Tensor | None, logits_adv: Tensor, y: Tensor, *, progress: float = 1.0) -> Tensor:
         """The loss as a scalar.

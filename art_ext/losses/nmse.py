@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_ext.losses.base import Loss, register
+from art_ext.scores import belief
 
 
 def nmse(logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def nmse(logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
     Args:
         logits: z, on the clean inputs, (N, C).
         logits_adv: z', on the adversarial inputs, (N, C).
-        y: labels (N,), int64.
+        y: labels (N,), int64, or shares of the classes (N, C), whose p_y is Σ_c y_c p_c (ours).
 
     Returns:
         A scalar in [0, 4].
@@ -31,7 +32,7 @@ def nmse(logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
         >>> nmse(z, 2 * z, torch.tensor([0])).item()  # only the direction counts
         0.0
     """
-    weight = 1 - logits.softmax(1).gather(1, y[:, None]).squeeze(1)
+    weight = 1 - belief(logits.softmax(1), y)
     distance = F.normalize(logits_adv, dim=1) - F.normalize(logits, dim=1)
     return (weight * distance.square().sum(1)).mean()
 
@@ -47,6 +48,7 @@ class NMSE(Loss):
     """
 
     forwards: ClassVar[str] = "joint"
+    soft_labels: ClassVar[bool] = True
     mu: float = 4.0
     ce_on: str = "adv"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +20,7 @@ class PGDAT(Loss):
         label_smoothing: in [0, 1); default 0 (paper).
     """
 
+    soft_labels: ClassVar[bool] = True
     label_smoothing: float = 0.0
 
     def __call__(self, logits: Tensor | None, logits_adv: Tensor, y: Tensor, *, progress: float = 1.0) -> Tensor:

@@ -18,7 +18,7 @@ def trades(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) 
     Args:
         logits: z, on the clean inputs, (N, C).
         logits_adv: z', on the adversarial inputs, (N, C).
-        y: labels (N,), int64.
+        y: labels (N,), int64, or shares of the classes (N, C).
         beta: weight of the divergence; 6 in the paper.
 
     Example:
@@ -42,6 +42,7 @@ class TRADES(Loss):
     objective: ClassVar[str] = "kl"
     start: ClassVar[str] = "gaussian"
     forwards: ClassVar[str] = "separate"
+    soft_labels: ClassVar[bool] = True
     beta: float = 6.0
 
     def __call__(self, logits: Tensor | None, logits_adv: Tensor, y: Tensor, *, progress: float = 1.0) -> Tensor:
