@@ -7,6 +7,7 @@ from art_ext.evaluation.draws import FiniteRandomness
 from art_ext.evaluation.evaluate import evaluate
 from art_ext.evaluation.native import FunctionAttack, NativeAttack, PGDAttack
 from art_ext.evaluation.plots import bar_chart
+from art_ext.evaluation.purified import PurificationReport, evaluate_purification
 from art_ext.evaluation.report import AttackResult, RobustnessReport
 from art_ext.evaluation.runner import AttackFailedWarning
 from art_ext.evaluation.suites import ATTACKS, SUITES, Suite
@@ -28,6 +29,7 @@ __all__ = [
     "Indicator",
     "NativeAttack",
     "PGDAttack",
+    "PurificationReport",
     "RobustnessReport",
     "Suite",
     "TransferMatrix",
@@ -36,6 +38,7 @@ __all__ = [
     "counting",
     "evaluate",
     "evaluate_corruptions",
+    "evaluate_purification",
     "transfer_matrix",
     "verdict",
 ]
