@@ -30,6 +30,7 @@ class PIATTrainer(RobustTrainer):
         step_size: on the scale of the inputs; 2/255 in the paper, by default 2.5 · ε / steps.
         attack: as `RobustTrainer`.
         techniques: as `RobustTrainer`.
+        vit: as `RobustTrainer`; ``"a&p"`` in the paper.
         **options: see `art_ext.engine.EngineOptions`.
 
     Raises:
@@ -59,6 +60,7 @@ class PIATTrainer(RobustTrainer):
         step_size: float | None = None,
         attack: Any = None,
         techniques: str | Technique | Sequence[str | Technique] = (),
+        vit: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -70,5 +72,6 @@ class PIATTrainer(RobustTrainer):
             attack=attack,
             averaging=ParameterInterpolation(schedule, buffers=buffers),
             techniques=techniques,
+            vit=vit,
             **options,
         )

@@ -10,7 +10,7 @@ from art.estimators.classification import PyTorchClassifier
 from art_ext.averaging import Averaging, get_averaging
 from art_ext.losses import Loss, get_loss
 from art_ext.technique import Technique
-from art_ext.techniques import put_together
+from art_ext.techniques import put_together, with_vit
 from art_ext.threat import ThreatModel
 from art_ext.trainers.base import EngineTrainer
 from art_ext.trainers.inner import forward_only, inner_attack
@@ -34,6 +34,8 @@ class RobustTrainer(EngineTrainer):
             `MixedAdversaries`, a function (model, x, y) -> x_adv on tensors, or an ART `EvasionAttack` (slow: every
             batch travels through numpy). None for PGD with the loss's own objective and start.
         techniques: names or objects of `art_ext.techniques`, such as ``["awp"]``, each on top of those before it.
+        vit: ``"a&p"``, ``"ard"``, ``"prm"`` or ``"eps-warm-up"``, for vision transformers: that technique, with its
+            own defaults, on top of ``techniques``. None for none.
         averaging: None, ``"piat"``, ``"ema"``, ``"swa"`` or an object of `art_ext.averaging`.
         **options: see `art_ext.engine.EngineOptions`.
 
@@ -68,11 +70,12 @@ class RobustTrainer(EngineTrainer):
         attack: Any = None,
         averaging: str | Averaging | None = None,
         techniques: str | Technique | Sequence[str | Technique] = (),
+        vit: str | None = None,
         **options: Any,
     ) -> None:
         loss = get_loss(loss)
         inner = inner_attack(attack, classifier, loss, threat, steps, step_size)
-        technique = put_together(techniques, loss, inner)
+        technique = put_together(with_vit(techniques, vit), loss, inner)
         super().__init__(
             classifier,
             threat=threat,

@@ -32,11 +32,7 @@ def mask_patches(
         >>> mask_patches(x + 1, x, patch=(2, 2), keep=0.5).sum().item()
         8.0
     """
-    if x.ndim != 4 or x.shape[2] % patch[0] or x.shape[3] % patch[1]:
-        raise ValueError(
-            f"patches of {patch[0]} × {patch[1]} pixels do not tile inputs of shape {tuple(x.shape[1:])}; give images "
-            "whose height and width they divide"
-        )
+    check_tiling(patch, x.shape[1:])
     rows, columns = x.shape[2] // patch[0], x.shape[3] // patch[1]
     masked = floor(rows * columns * (1 - keep))
     if not masked:
@@ -84,6 +80,22 @@ def patch_masking(
         return mask_patches(x_adv, x, patch=patch, keep=keep, generator=generator)
 
     yield without_patches
+
+
+def check_tiling(patch: tuple[int, int], shape: tuple[int, ...]) -> None:
+    """Refuse inputs of a shape that is no image's (C, H, W), or that patches do not tile.
+
+    Raises:
+        ValueError: as said.
+
+    Example:
+        >>> check_tiling((4, 4), (3, 8, 12))
+    """
+    if len(shape) != 3 or shape[1] % patch[0] or shape[2] % patch[1]:
+        raise ValueError(
+            f"patches of {patch[0]} × {patch[1]} pixels do not tile inputs of shape {tuple(shape)}; give images whose "
+            "height and width they divide, or another patch_size to the network"
+        )
 
 
 def _pixels(patch: int | tuple[int, int]) -> tuple[int, int]:
