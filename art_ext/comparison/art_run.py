@@ -121,6 +121,7 @@ class _ArtRun:
 
     def _epoch(self, epoch: int) -> None:
         x, y = self.train_set
+        self.schedule.before_batch(epoch + 1)  # an epoch of ART has one rate
         rate, began = self.optimizer.param_groups[0]["lr"], perf_counter()
         setting = Setting(
             classifier=self.classifier, another=self._classifier, recipe=self.recipe, epoch=epoch, examples=len(x)

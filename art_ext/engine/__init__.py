@@ -4,7 +4,7 @@ from art_ext.engine.history import History, plot_histories
 from art_ext.engine.loop import Run, Task
 from art_ext.engine.meter import NonFiniteLossError
 from art_ext.engine.options import EngineOptions
-from art_ext.engine.schedules import Schedule, piecewise_linear
+from art_ext.engine.schedules import Schedule, WarmUp, piecewise_linear
 
 __all__ = [
     "EngineOptions",
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Task",
+    "WarmUp",
     "piecewise_linear",
     "plot_histories",
 ]

@@ -118,6 +118,7 @@ class Run:
         self.epoch_order = self.order.get_state()
         for x, y, n in self._augmented(place.batch):
             self.task.technique.before_batch(place.epoch + meter.batch / self.batches.per_epoch(), epochs)
+            self.task.schedule.before_batch(place.epoch + (meter.batch + 1) / self.batches.per_epoch())
             self._batch(x, y, n, place.epoch / epochs, meter)
             self._between_batches(Place(place.epoch, meter.batch), meter, stop)
         row: Row = {"epoch": place.epoch + 1, "lr": meter.lr, **meter.total()}

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: when they step, and the one of the PIAT paper."""
+"""Learning-rate schedules: when they step, a warm-up for any of them, and the one of the PIAT paper."""
 
 from __future__ import annotations
 
@@ -43,8 +43,18 @@ class Schedule:
                 "scheduler belongs to another optimizer than the classifier's: make it for trainer.optimizer"
             )
 
+    @property
+    def _own(self) -> Any:
+        """The scheduler behind a warm-up."""
+        return self.scheduler.scheduler if isinstance(self.scheduler, WarmUp) else self.scheduler
+
     def _per_batch(self) -> bool:
-        return self.unit == "batch" or (self.unit == "auto" and isinstance(self.scheduler, OneCycleLR | CyclicLR))
+        return self.unit == "batch" or (self.unit == "auto" and isinstance(self._own, OneCycleLR | CyclicLR))
+
+    def before_batch(self, done: float) -> None:
+        """A batch begins, after which ``done`` epochs, with a fraction, are over: what a `WarmUp` goes by."""
+        if isinstance(self.scheduler, WarmUp):
+            self.scheduler.begin(done)
 
     def after_batch(self) -> None:
         """Step if the unit is the batch."""
@@ -55,8 +65,8 @@ class Schedule:
         """Step if the unit is the epoch."""
         if self.scheduler is None or self._per_batch():
             return
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(_judged(row, self.scheduler.mode))
+        if isinstance(self._own, ReduceLROnPlateau):
+            self.scheduler.step(_judged(row, self._own.mode))
         else:
             self.scheduler.step()
 
@@ -69,6 +79,74 @@ class Schedule:
         """Take over a `state_dict`."""
         if state:
             self.scheduler.load_state_dict(state)
+
+
+class WarmUp:
+    """A learning rate that grows linearly over the first epochs, batch by batch, on top of any scheduler.
+
+    Batch k of the K batches of the warm-up has (k + 1)/K of the rate that the scheduler says; no batch has the rate 0.
+    Give it to `art_ext.RobustTrainer.fit` as ``scheduler``; it steps when its own scheduler would.
+
+    Args:
+        optimizer: whose rates these are.
+        epochs: of the warm-up, > 0; a fraction is fine.
+        scheduler: a PyTorch scheduler on the same optimizer, or None for a constant rate.
+
+    Raises:
+        ValueError: ``epochs`` out of its range, or a scheduler of another optimizer.
+
+    Example:
+        >>> import torch
+        >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> schedule = Schedule(WarmUp(sgd, epochs=2))
+        >>> for batch in range(5):  # two in an epoch
+        ...     schedule.before_batch((batch + 1) / 2)
+        ...     print(sgd.param_groups[0]["lr"], end=" ")
+        0.25 0.5 0.75 1.0 1.0
+    """
+
+    def __init__(self, optimizer: Optimizer, *, epochs: float, scheduler: Any = None) -> None:
+        if isinstance(epochs, bool) or not 0 < epochs < math.inf:
+            raise ValueError(f"epochs of a warm-up must be > 0; got {epochs!r}")
+        if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+            raise ValueError("the scheduler of a warm-up belongs to another optimizer")
+        self.optimizer, self.epochs, self.scheduler = optimizer, epochs, scheduler
+        self._rates, self._share = self._now(), 1.0  # what the scheduler says, and how much of it counts
+
+    def begin(self, done: float) -> None:
+        """A batch begins, after which ``done`` epochs are over."""
+        share = min(1.0, done / self.epochs)
+        if share != self._share:
+            self._set(share)
+
+    def step(self, *figures: float) -> None:
+        """The scheduler's, at the rates that are its own."""
+        if self.scheduler is None:
+            return
+        share = self._share
+        self._set(1.0)
+        self.scheduler.step(*figures)
+        self._rates = self._now()
+        self._set(share)
+
+    def _now(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _set(self, share: float) -> None:
+        self._share = share
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate if share == 1 else share * rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where both stand."""
+        inner = {} if self.scheduler is None else self.scheduler.state_dict()
+        return {"rates": list(self._rates), "share": self._share, "scheduler": inner}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`."""
+        self._rates, self._share = list(state["rates"]), state["share"]
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
 
 
 def _judged(row: dict[str, float], mode: str) -> float:

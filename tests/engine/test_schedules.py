@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
     CyclicLR,
     LambdaLR,
     MultiStepLR,
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from art_ext.engine import Schedule, piecewise_linear
+from art_ext.engine import Schedule, WarmUp, piecewise_linear
 
 EPOCHS, BATCHES = 4, 3
 
@@ -30,7 +31,8 @@ def rates(make, unit: str = "auto", rows=None) -> list[float]:
     schedule, seen = Schedule(make(sgd), unit), []
     schedule.check(sgd)
     for epoch in range(EPOCHS):
-        for _ in range(BATCHES):
+        for batch in range(BATCHES):
+            schedule.before_batch(epoch + (batch + 1) / BATCHES)
             seen.append(sgd.param_groups[0]["lr"])
             sgd.step()
             schedule.after_batch()
@@ -105,7 +107,79 @@ def test_a_plateau_of_the_loss_is_not_asked_for_where_robust_accuracy_is_known()
     assert rates(plateau("min"), rows=rows)[-1] == pytest.approx(0.01)
 
 
+WARM = [(n + 1) / 6 for n in range(6)] + [1.0] * 6  # two epochs of three batches
+WARMED = {
+    "no scheduler": (lambda sgd: None, [1.0] * 12, None),
+    "MultiStepLR": (lambda sgd: MultiStepLR(sgd, [1, 3], 0.1), [1.0] * 3 + [0.1] * 6 + [0.01] * 3, None),
+    "LambdaLR": (halving, PER_EPOCH, None),
+    "cosine": (
+        lambda sgd: CosineAnnealingLR(sgd, 4),
+        [c for c in (1, 0.853553, 0.5, 0.146447) for _ in range(3)],
+        None,
+    ),
+    "OneCycleLR": (CYCLES["OneCycleLR"], rates(CYCLES["OneCycleLR"]), None),
+    "plateau": (plateau("max"), [1.0] * 6 + [0.1] * 3 + [0.01] * 3, [{"robust": v} for v in FALLING]),
+}
+
+
+@pytest.mark.parametrize("make, scheduled, rows", WARMED.values(), ids=WARMED)
+def test_a_warm_up_is_a_share_of_what_the_scheduler_says(make, scheduled, rows):
+    found = rates(lambda sgd: WarmUp(sgd, epochs=2, scheduler=make(sgd)), rows=rows)
+    assert found == pytest.approx([a * b for a, b in zip(WARM, scheduled, strict=True)], rel=1e-5)
+
+
+def test_a_warm_up_of_groups_keeps_their_proportions():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.1)]
+    sgd = SGD(groups)
+    warm = WarmUp(sgd, epochs=2, scheduler=MultiStepLR(sgd, [1]))
+    warm.begin(1.0)
+    assert [group["lr"] for group in sgd.param_groups] == pytest.approx([0.5, 0.05])
+    sgd.step()
+    warm.step()
+    warm.begin(1.5)
+    assert [group["lr"] for group in sgd.param_groups] == pytest.approx([0.075, 0.0075])
+
+
+@pytest.mark.parametrize("batches", [2, 3, 4, 7])
+def test_a_warm_up_goes_on_from_its_state(batches):
+    def steps(sgd, schedule, first, last):
+        for batch in range(first, last):
+            schedule.before_batch((batch + 1) / BATCHES)
+            yield sgd.param_groups[0]["lr"]
+            sgd.step()
+            schedule.after_batch()
+            if (batch + 1) % BATCHES == 0:
+                schedule.after_epoch({"loss": 1.0})
+
+    def made():
+        sgd = optimizer()
+        return sgd, Schedule(WarmUp(sgd, epochs=2, scheduler=StepLR(sgd, 1, 0.5)))
+
+    whole, first = list(steps(*made(), 0, 12)), made()
+    seen = list(steps(*first, 0, batches))
+    second = made()
+    second[0].load_state_dict(first[0].state_dict())
+    second[1].load_state_dict(first[1].state_dict())
+    assert seen + list(steps(*second, batches, 12)) == whole
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("inf"), float("nan"), True])
+def test_a_warm_up_of_no_epochs(epochs):
+    with pytest.raises(ValueError, match="epochs of a warm-up must be > 0"):
+        WarmUp(optimizer(), epochs=epochs)
+
+
 BAD = {
+    "warm-up of another": (
+        lambda sgd: Schedule(WarmUp(sgd, epochs=1, scheduler=halving(optimizer()))),
+        ValueError,
+        "scheduler of a warm-up belongs to another optimizer",
+    ),
+    "another's warm-up": (
+        lambda sgd: Schedule(WarmUp(optimizer(), epochs=1)),
+        ValueError,
+        "belongs to another optimizer",
+    ),
     "unit": (
         lambda sgd: Schedule(halving(sgd), "step"),
         ValueError,
