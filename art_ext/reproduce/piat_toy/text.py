@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, stdev
 
@@ -13,12 +14,13 @@ from art_ext.reproduce.piat_toy.pictures import PICTURES
 from art_ext.reproduce.piat_toy.results import PAPER, Results
 from art_ext.reproduce.piat_toy.settings import METHODS, Settings
 
+WIDTH = 120  # of the prose in the page
 HEADLINE = ("fall", "robust")  # the paper's claim: oscillates less, and is more robust
 
 
 def page(results: Results) -> str:
     """The page ``README.md``; every number and verdict in it is computed."""
-    parts = [
+    blocks = [
         "# The toy problem of the PIAT paper",
         about(results),
         f"```sh\n{results.command}\n```",
@@ -33,7 +35,19 @@ def page(results: Results) -> str:
         *(f"{picture.caption(results)}\n\n![{name}]({name})" for name, picture in PICTURES.items()),
         "All raw numbers, and the weights behind the boundaries, are in [results.json](results.json).",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(map(wrapped, "\n\n".join(blocks).split("\n\n"))) + "\n"
+
+
+def wrapped(block: str) -> str:
+    """A block of Markdown with its prose in lines of at most 120 characters; tables and code as they are.
+
+    Example:
+        >>> [len(wrapped(start + "word " * 30).splitlines()) for start in ("", "| ")]
+        [2, 1]
+    """
+    if block.startswith(("|", "#", "```", "![")):
+        return block
+    return textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def about(results: Results) -> str:
