@@ -25,6 +25,7 @@ class Technique:
         changes_network: it hooks into the network or changes its weights, so the attack must see the network itself: no
             copy of it in bf16, nothing compiled.
         replays: optimizer steps on each batch.
+        attacks: an inner attack runs; where none does, no faster copy of the network is made for it.
         excludes: names of other techniques that it does not go with, and why.
     """
 
@@ -33,6 +34,7 @@ class Technique:
     paper: ClassVar[str] = ""
     changes_network: bool = False
     replays: int = 1
+    attacks: bool = True
     excludes: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def check(self, loss: Any, attack: Any) -> None:
@@ -135,6 +137,7 @@ class Techniques(Technique):
         self.parts = tuple(parts)
         self.changes_network = any(part.changes_network for part in self.parts)
         self.replays = max([1, *(part.replays for part in self.parts)])
+        self.attacks = all(part.attacks for part in self.parts)
 
     def __repr__(self) -> str:
         """Those of the parts."""

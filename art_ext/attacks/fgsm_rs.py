@@ -57,7 +57,7 @@ class FGSMRS(InnerPGD):
 
     def within(self, eps: float | Tensor, step_size: float | Tensor | None = None) -> FGSMRS:
         """See `InnerPGD.within`; the step keeps its ratio to ε."""
-        threat = self.threat.with_eps(eps)
+        threat = self.threat.with_eps(eps, check=False)
         assert self.step_size is not None
         size = self.step_size * (threat.eps / self.threat.eps) if step_size is None else step_size
         return replace(self, threat=threat, step_size=size)

@@ -79,7 +79,8 @@ class Run:
         self.compiles = options.compile and not task.technique.changes_network
         self.plain = self.net = self._prepare(task.model, self.compiles)
         self.twin: Twin | None = None
-        self.allows_twin = self.precision == "bf16" and task.attacks_forward_only and not task.technique.changes_network
+        allowed = task.technique.attacks and not task.technique.changes_network
+        self.allows_twin = self.precision == "bf16" and task.attacks_forward_only and allowed
         self.attacked: nn.Module | None = None  # found on the first batch, in the layout of the session
         self.accelerator = make_accelerator(self.processes)
 

@@ -47,6 +47,7 @@ class Free(Technique):
         Free(replays=4, step=1.0)
     """
 
+    attacks = False
     excludes: ClassVar[Mapping[str, str]] = MappingProxyType({"warm-start": "free hands perturbations on by itself"})
 
     def __init__(self, *, replays: int = 8, step: float = 1.0) -> None:
