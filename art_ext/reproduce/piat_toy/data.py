@@ -93,7 +93,7 @@ class Circles:
         Example:
             >>> x, y = Circles().draw(1000, seed=0)
             >>> [round(float(Circles().ideal(x, y, eps=eps).mean()), 2) for eps in (0.28, 0.4, 2.0)]
-            [1.0, 0.79, 0.0]
+            [1.0, 0.41, 0.0]
         """
         plane = np.abs(x[:, :2].astype(np.float64))
         farthest = np.hypot(*(plane + eps).T)
