@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers.patch_embed import resample_patch_embed
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models.convit import ConVit
 from torch import Tensor, nn
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "_model.")
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 SHOWN = 4
+# what hangs on the number of pixels and patches
+_SPATIAL = ("pos_embed", "patch_embed.proj.weight", "relative_position_bias_table")
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -60,7 +65,9 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str, nam
         ValueError: names or shapes do not fit; the first few are listed.
     """
     state = _stripped(state, keep=model.state_dict().keys())
-    target = model if state.keys() & {"mean", "std"} == {"mean", "std"} else model.get_submodule("model")
+    whole = state.keys() & {"mean", "std"} == {"mean", "std"}
+    target = model if whole else model.get_submodule("model")
+    state = _resampled(state, model.get_submodule("model"), prefix="model." if whole else "", source=source)
     own = target.state_dict()
     misshapen = [k for k in own if k in state and state[k].shape != own[k].shape]
     fitting = {k: v for k, v in state.items() if k not in misshapen}
@@ -72,7 +79,37 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str, nam
     }
     if any(problems.values()):
         told = "; ".join(f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
-        raise ValueError(f"{source} does not fit the architecture {name!r}: {told}")
+        raise ValueError(
+            f"{source} does not fit the architecture {name!r}: {told}{_new_head(problems, target, source)}"
+        )
+
+
+def _resampled(state: dict[str, Tensor], network: nn.Module, *, prefix: str, source: str) -> dict[str, Tensor]:
+    """Weights of a transformer for another image size or other patches, as timm does this for its own; it is told."""
+    own = {prefix + name: value.shape for name, value in network.state_dict().items()}
+    wrong = [k for k in state if k.endswith(_SPATIAL) and k in own and state[k].shape != own[k]]
+    resample = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    resample = resampled_convit if isinstance(network, ConVit) else resample
+    if not wrong or resample is None:
+        return state
+    made = resample({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, network)
+    warnings.warn(
+        f"{source} is of a network for other patches or another size of images: {_some(wrong)} resampled; that is a "
+        "beginning for training, its accuracies are others than those of the network in the file",
+        stacklevel=5,
+    )
+    return {k: v for k, v in state.items() if not k.startswith(prefix)} | {prefix + k: v for k, v in made.items()}
+
+
+def _new_head(problems: Mapping[str, Sequence[str]], target: nn.Module, source: str) -> str:
+    """A hint where nothing but the number of classes is another one."""
+    named = getattr(target.get_submodule("model") if hasattr(target, "model") else target, "pretrained_cfg", {})
+    heads = named.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    only = not problems["missing"] and not problems["unexpected"]
+    if not only or not heads or not all(any(h in shape for h in heads) for shape in problems["other shapes"]):
+        return ""
+    return f"; to begin with a new head: pretrained=True, pretrained_cfg_overlay={{'file': {source!r}}}"
 
 
 def resampled_convit(state: dict[str, Any], model: Any) -> dict[str, Tensor]:

@@ -30,7 +30,10 @@ from art_ext.nn.parametric_noise import (
 )
 from art_ext.processes import Processes
 
+from ._optimizers import LayerwiseOptimizer
 from ._weights import load_into, read_state_dict, resampled_convit
+
+__all__ = ["LayerwiseOptimizer", "timm_classifier"]
 
 SMALL = 64  # pixels, up to which a ResNet gets the CIFAR stem
 OptimizerLike = Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -65,12 +68,15 @@ def timm_classifier(
         stem: of a timm ResNet: ``"imagenet"`` as it is, ``"cifar"`` a new 3×3 convolution of stride 1 and no pooling;
             ``"auto"`` chooses ``"cifar"`` for ResNets without pretrained weights up to 64 pixels.
         pretrained: load timm's weights (from its cache, or from the network).
-        checkpoint: a ``.safetensors`` file or a PyTorch state dict, loaded last, strictly, without executing code.
+        checkpoint: a ``.safetensors`` file or a PyTorch state dict, loaded last, strictly, without executing code. Of a
+            transformer for other patches or another size of images, embeddings and position tables are resampled, with
+            a warning. To replace the head: ``pretrained=True, pretrained_cfg_overlay={"file": ...}``.
         parametric_noise: ``"layer"``, ``"channel"`` or ``"element"``: noise of learnable size on the weights, see
             `art_ext.nn.add_parametric_noise`; the checkpoint may be of a network with or without it.
-        optimizer: a callable from parameters to an optimizer (``functools.partial(torch.optim.AdamW, lr=1e-3)``), or an
-            optimizer whose class and default settings are taken over. Default: SGD, lr 0.1, momentum 0.9, weight decay
-            5e-4. With parametric noise it gets parameter groups: the sizes of the noise have no weight decay.
+        optimizer: a callable from parameters to an optimizer (``functools.partial(torch.optim.AdamW, lr=1e-3)``), an
+            optimizer whose class and default settings are taken over, or a `LayerwiseOptimizer`, whose learning rate
+            falls with the distance of a layer from the head. Default: SGD, lr 0.1, momentum 0.9, weight decay 5e-4.
+            With parametric noise it gets parameter groups: the sizes of the noise have no weight decay.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; under
             ``torchrun``, ``"auto"``, ``"gpu"`` and ``"cuda"`` are a GPU for each process.
         loss: what ART minimises in ``fit``; default cross entropy.
@@ -213,6 +219,8 @@ def _optimizer(given: OptimizerLike | None, model: nn.Module) -> Optimizer:
     parameters: Any = parameter_groups(model) if noise_scales(model) else model.parameters()
     if given is None:
         return SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+    if isinstance(given, LayerwiseOptimizer):
+        return given.of(model)
     if not isinstance(given, Optimizer):
         return given(parameters)
     # it cannot hold the parameters of a model that did not exist yet
