@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from art_ext.losses.base import Loss, LossOutput, register
 from art_ext.losses.trades import trades
+from art_ext.processes import ALONE, Processes
 from art_ext.technique import Technique
 
 PAPER = "https://arxiv.org/abs/2303.10653"
@@ -196,6 +197,12 @@ class NoisyWeights(Technique):
         """With its setting."""
         return f"NoisyWeights(noise={self.noise!r})"
 
+    def start(self, network: nn.Module, classes: int, seed: int, processes: Processes = ALONE) -> None:
+        """All processes draw the same noise, on the device."""
+        super().start(network, classes, seed, processes)
+        weights = noisy_weights(network)
+        self.random = torch.Generator(weights[0].device if weights else "cpu").manual_seed(seed)
+
     @contextmanager
     def attacking(self, model: nn.Module, x: Tensor) -> Iterator[None]:
         """The weights are noisy."""
@@ -203,7 +210,8 @@ class NoisyWeights(Technique):
         saved = [w.detach().clone() for w in weights]
         with torch.no_grad():
             for weight in weights:
-                weight.add_(torch.randn_like(weight), alpha=self.noise)
+                noise = torch.randn(weight.shape, generator=self.random, device=weight.device, dtype=weight.dtype)
+                weight.add_(noise, alpha=self.noise)
         try:
             yield
         finally:

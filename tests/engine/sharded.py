@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.optim import SGD
 
-from art_ext import INNTrainer, NoisyTrainer, RobustTrainer, SoftQuantization, ThreatModel
-from art_ext.losses import LOSSES
+from art_ext import AToPTrainer, INNTrainer, NoisyTrainer, RobustTrainer, SoftQuantization, ThreatModel
+from art_ext.losses import LOSSES, get_loss
 from art_ext.processes import Processes
+from art_ext.techniques import AWP
 
 EPOCHS = 2
-CASES: dict[str, dict[str, Any]] = {loss: {"loss": loss} for loss in sorted(LOSSES)} | {
+SHARED = sorted(set(LOSSES) - {"rat"})  # whose soft labels are made of the rows of each process
+CASES: dict[str, dict[str, Any]] = {loss: {"loss": loss} for loss in SHARED} | {
+    "class-wise": {"loss": get_loss("cfa-at", after=1)},
+    "awp": {"techniques": [AWP(after=1)]},
     "piat": {"averaging": "piat", "loss": "nmse"},
     "ema": {"averaging": "ema"},
     "swa": {"averaging": "swa"},
@@ -109,6 +113,27 @@ def go_on_bit_for_bit(folder: Path) -> None:
         )
 
 
+def purifying(file: str) -> None:
+    """A purifier: masks are each process's own, but all end with the same weights, and none touches the classifier."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(4)).eval()
+    net(torch.zeros(1, 3, 16, 16))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    classifier = PyTorchClassifier(net, nn.CrossEntropyLoss(), (3, 16, 16), 4, clip_values=(0, 1), device_type="cpu")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((16, 3, 16, 16), dtype=np.float32), np.arange(16) % 4
+    options: dict[str, Any] = {"purifier_options": {"width": 4}, "pretrain_epochs": 1}
+    quiet: dict[str, Any] = {"precision": "fp32", "progress": False}
+    trainer = AToPTrainer(classifier, threat=ThreatModel("linf", 0.05), transform="rt1", **options, **quiet)
+    trainer.fit(x, y, batch_size=8, nb_epochs=EPOCHS)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    found = {f"weights: {name}": value for name, value in trainer.model.network.state_dict().items()}
+    found["loss"] = torch.tensor(trainer.history.column("loss"))
+    everywhere = Processes.launched().gather(found)
+    if Processes.launched().is_first:
+        assert all(torch.equal(found[name], other[name]) for other in everywhere for name in found)
+        save_file(found, file)
+
+
 def whole(folder: str, dropout: str) -> None:
     train(folder, dropout=float(dropout), checkpoint_every=1, averaging="ema")
 
@@ -165,6 +190,6 @@ class Countdown:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    verbs = (everything, whole, go_on, killed, stopped, failing)
+    verbs = (everything, purifying, whole, go_on, killed, stopped, failing)
     record({verb.__name__: verb for verb in verbs}[sys.argv[1]])(*sys.argv[2:])
     torch.distributed.destroy_process_group()
