@@ -2,15 +2,8 @@
 
 Tasks: Fashion-MNIST (the 5000 images of the package) at ε = 0.1 with a small CNN trained on natural images; CIFAR-10 at
 8/255 with a ResNet-20 from its checkpoint. Defenses, all in front of the same network: none; the transforms RT1 and RT2
-alone; a purifier behind RT1, RT2 or RT3, pre-trained; the same, tuned (AToP). Columns:
-
-    clean       no attack, of twenty draws
-    PGD         PGD through everything, gradients averaged over --eot draws
-    randomized  APGD-CE and APGD-DLR through everything, averaged likewise (AutoAttack's "rand")
-    skipped     PGD on the network alone, tried on the defense: it does not know of the purifier
-    fixed       PGD through everything, where the draw of the transform stays the same: nothing hides behind chance
-    ℓ2          PGD within ε · √(pixels) / 4 in ℓ2, through everything: an attack that was not trained against
-    bent        images bent by at most a pixel and a half, through everything
+alone; a purifier behind RT1, RT2 or RT3, pre-trained; the same, tuned (AToP). The columns are those of
+`art_ext.evaluation.evaluate_purification`; clean accuracy is that of twenty draws.
 
     python benchmarks/atop.py run --out DIR [--tasks fashion] [--defenses …] [--images 100] [--eot 20]
     python benchmarks/atop.py speed --out DIR [--tasks fashion]     # on an idle machine
@@ -37,17 +30,16 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 
-from art_ext import AToPTrainer, NoisyTrainer, RandomTransform, ThreatModel, evaluate
+from art_ext import AToPTrainer, NoisyTrainer, RandomTransform, ThreatModel
 from art_ext.adapters.timm import timm_classifier
-from art_ext.attacks import pgd, spatial
+from art_ext.attacks import pgd
 from art_ext.data import load
 from art_ext.engine.checkpoint import load_weights, save_weights
-from art_ext.evaluation import FunctionAttack
+from art_ext.evaluation import evaluate_purification
 from art_ext.evaluation.figures import save, stages
-from art_ext.evaluation.native import PGDAttack
+from art_ext.evaluation.purified import BOUND
 from art_ext.files import atomic_write
 from art_ext.model import DefendedModel
-from art_ext.nn.masking import Masking
 from art_ext.palette import PALETTE
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -56,7 +48,8 @@ DEFENSES = (
     *(f"{kind} alone" for kind in ("rt1", "rt2")),
     *(f"{kind}, {how}" for kind in ("rt1", "rt2", "rt3") for how in ("pre-trained", "tuned")),
 )
-COLUMNS = ("PGD", "randomized", "skipped", "fixed", "ℓ2", "bent")
+COLUMNS = ("PGD", "randomized", "skipped", "fixed", "l2", "spatial", "corruptions")
+OF_NONE = {"PGD": "without", "corruptions": "corruptions without"}  # what is asked of the network without a defense
 
 
 @dataclass(frozen=True)
@@ -136,42 +129,14 @@ def trained(name: str, kind: str, classifier: PyTorchClassifier, args: argparse.
 def defended(name: str, defense: str, args: argparse.Namespace) -> PyTorchClassifier:
     classifier = network_of(name, args)
     kind, _, how = defense.replace(" alone", ", alone").partition(", ")
-    if how == "alone":
-        classifier.set_params(preprocessing_defences=[RandomTransform(kind=kind)])
-    elif how:
-        trainer = trained(name, kind, classifier, args)
-        if how == "pre-trained":
-            load_weights(
-                trainer.model.network, args.out / "training" / f"{name}-{kind}" / "pretraining" / "last.safetensors"
-            )
-        return trainer.get_classifier()
-    return classifier
-
-
-def on_the_network(network: torch.nn.Module) -> FunctionAttack:
-    """PGD-50 on the network alone, whatever model it is asked to attack."""
-
-    def skip(model: Any, x: Any, y: Any, *, threat: ThreatModel, generator: torch.Generator) -> torch.Tensor:
-        size = threat.eps / 10
-        return pgd(network, x, y, threat=threat, steps=50, step_size=size, objective="margin", generator=generator)
-
-    return FunctionAttack(name="PGD-50 on the network", function=skip)
-
-
-def suites(name: str, classifier: PyTorchClassifier, args: argparse.Namespace) -> dict[str, tuple[ThreatModel, Any]]:
-    threat = TASKS[name].threat
-    plain = DefendedModel(network_of(name, args)).eval()
-    strong = PGDAttack(name=f"PGD-{args.steps}", steps=args.steps, relative_step=0.1)
-    bent = FunctionAttack(name="spatial", function=spatial, options={"max_shift": 1.5})
-    pixels = int(np.prod(classifier.input_shape))
-    return {
-        "PGD": (threat, [strong]),
-        "randomized": (threat, "randomized"),
-        "skipped": (threat, [on_the_network(plain)]),
-        "fixed": (threat, [strong]),
-        "ℓ2": (ThreatModel("l2", TASKS[name].eps * pixels**0.5 / 4), [strong]),
-        "bent": (ThreatModel("linf", 1.0), [bent]),
-    }
+    if not how or how == "alone":  # of "none" we ask what is left without it
+        classifier.set_params(preprocessing_defences=[RandomTransform(kind=kind if how else "rt1")])
+        return classifier
+    trainer = trained(name, kind, classifier, args)
+    if how == "pre-trained":
+        early = args.out / "training" / f"{name}-{kind}" / "pretraining" / "last.safetensors"
+        load_weights(trainer.model.network, early)
+    return trainer.get_classifier()
 
 
 def run(args: argparse.Namespace) -> None:
@@ -181,29 +146,29 @@ def run(args: argparse.Namespace) -> None:
             made: PyTorchClassifier | None = None
             for column in args.columns:
                 path = args.out / "cells" / f"{name} - {defense} - {column}.json"
-                if path.exists() or (column in ("skipped", "fixed") and defense == "none"):
+                asked = OF_NONE.get(column) if defense == "none" else column
+                if path.exists() or asked is None:
                     continue
                 made = defended(name, defense, args) if made is None else made
-                if column == "fixed":  # the last column of a defense: its transform is not put back
-                    fix(made)
-                threat, suite = suites(name, made, args)[column]
-                options: dict[str, Any] = {"eot": args.eot, "indicators": False, "seed": args.seed}
-                report = evaluate(made, x_test, y_test, threat=threat, suite=suite, **options)
-                cell = {"task": name, "defense": defense, "column": column, "report": json.loads(report.to_json())}
+                options: dict[str, Any] = {"steps": args.steps, "eot": args.eot, "seed": args.seed}
+                threat = TASKS[name].threat
+                found = evaluate_purification(made, x_test, y_test, threat=threat, columns=[asked], **options)
+                report = json.loads(found.reports[asked].to_json())
+                settings = {"steps": args.steps, "eot": args.eot}
+                cell = {"task": name, "defense": defense, "column": column, "settings": settings, "report": report}
                 with atomic_write(path) as temporary:
                     temporary.write_text(json.dumps(cell))
-                print(f"{path.stem}: {report.robust_accuracy:.1%} of {report.clean_accuracy:.1%}", flush=True)
+                print(f"{path.stem}: {after(report):.1%} of {report['clean_accuracy']:.1%}", flush=True)
             if defense.endswith("tuned"):
                 picture_of_stages(name, defense, args)
 
 
-def fix(classifier: PyTorchClassifier) -> None:
-    """The same draw of the transform in every pass."""
-    defense = classifier.preprocessing_defences[0]
-    if isinstance(defense, RandomTransform):
-        defense.set_params(seed=0)
-    else:
-        defense.set_params(transform=Masking(defense.transform.kind, seed=0))
+def after(report: dict[str, Any]) -> float:
+    """The accuracy that is left: under attack, or the mean over corruptions."""
+    if "robust_accuracy" in report:
+        return float(report["robust_accuracy"])
+    shares = [share for levels in report["accuracies"].values() for share in levels]
+    return sum(shares) / len(shares)
 
 
 def picture_of_stages(name: str, defense: str, args: argparse.Namespace) -> None:
@@ -261,9 +226,9 @@ def table(args: argparse.Namespace) -> None:
             if not reports:
                 continue
             first = next(iter(reports.values()))
-            values = [f"{100 * reports[c]['robust_accuracy']:.1f}" if c in reports else "" for c in COLUMNS]
-            bounded = [reports[c]["robust_accuracy"] for c in ("PGD", "randomized", "skipped") if c in reports]
-            row = [name, defense, str(len(first["survivors"])), f"{100 * first['clean_accuracy']:.1f}", *values]
+            values = [f"{100 * after(reports[c]):.1f}" if c in reports else "" for c in COLUMNS]
+            bounded = [after(reports[c]) for c in BOUND if c in reports]
+            row = [name, defense, str(first["n_examples"]), f"{100 * first['clean_accuracy']:.1f}", *values]
             lines.append("| " + " | ".join([*row, f"{100 * min(bounded):.1f}" if bounded else ""]) + " |")
     for path in sorted(args.out.glob("speed-*.json")):
         told = json.loads(path.read_text())
@@ -286,7 +251,7 @@ def picture(found: dict[tuple[str, str, str], dict[str, Any]], path: Path) -> No
         there = [defense for defense in DEFENSES if (name, defense, "PGD") in found]
         for i, (column, colour) in enumerate(zip(("PGD", "skipped", "fixed"), PALETTE, strict=False)):
             bars = [(k, found[name, d, column]) for k, d in enumerate(there) if (name, d, column) in found]
-            heights = [100 * report["robust_accuracy"] for _, report in bars]
+            heights = [100 * after(report) for _, report in bars]
             axis.bar([k + 0.27 * (i - 1) for k, _ in bars], heights, 0.25, color=colour, label=column)
         clean = [100 * found[name, d, "PGD"]["clean_accuracy"] for d in there]
         axis.plot(range(len(there)), clean, "k_", markersize=18, label="clean")
@@ -310,9 +275,7 @@ def main() -> None:
         verb.add_argument("--data", default=os.environ.get("ART_EXT_DATA"))
         verb.add_argument("--images", type=int, default=100)
     running.add_argument("--defenses", nargs="+", choices=DEFENSES, default=list(DEFENSES))
-    running.add_argument(
-        "--columns", nargs="+", choices=COLUMNS, default=["PGD", "randomized", "skipped", "ℓ2", "bent", "fixed"]
-    )
+    running.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
     running.add_argument("--eot", type=int, default=20, help="draws that a gradient averages")
     running.add_argument("--steps", type=int, default=200, help="of PGD")
     running.add_argument("--seed", type=int, default=0)
