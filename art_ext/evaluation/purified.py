@@ -107,10 +107,10 @@ class PurificationReport:
         Raises:
             ValueError: none of them was run.
         """
-        found = [report.robust_accuracy for name, report in self.reports.items() if name in BOUND]
+        found = [after(self.reports[name]) for name in BOUND if name in self.reports]
         if not found:
             raise ValueError(f"a robust accuracy needs one of the columns {', '.join(BOUND)}")
-        return float(min(found))
+        return min(found)
 
     def to_json(self) -> str:
         """All reports, as a JSON object by column."""
@@ -120,9 +120,13 @@ class PurificationReport:
         """A line for each column: accuracy without attack and with it, and what it is."""
         lines = [f"{'':20} {'clean':>7} {'after':>7}"]
         for name, report in self.reports.items():
-            after = report.mean_corruption_accuracy if isinstance(report, CorruptionReport) else report.robust_accuracy
-            lines.append(f"{name:20} {report.clean_accuracy:7.1%} {after:7.1%}  {COLUMNS[name][0]}")
+            lines.append(f"{name:20} {report.clean_accuracy:7.1%} {after(report):7.1%}  {COLUMNS[name][0]}")
         return "\n".join(lines)
+
+
+def after(report: Report) -> float:
+    """What is left under attack, or on average over corruptions, in [0, 1]."""
+    return report.mean_corruption_accuracy if isinstance(report, CorruptionReport) else report.robust_accuracy
 
 
 def evaluate_purification(
