@@ -1,6 +1,9 @@
 """Parametric noise: its values and gradients against numpy, what it acts on, and that it goes without a trace."""
 
 import copy
+import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,3 +324,18 @@ def test_nothing_to_remove(conv_model):
 def test_the_module_itself_refuses_too(options, message):
     with pytest.raises(ValueError, match=message):
         ParametricNoise(torch.zeros(2, 2), **options)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "defenses" / "parametric-noise.md"
+
+
+def test_the_page_runs_and_names_every_argument():
+    page = PAGE.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})
+    told = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
+    assert told == [name for name in inspect.signature(add_parametric_noise).parameters if name != "model"]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page)
+    assert [link for link in links if not (PAGE.parent / link).exists()] == []
