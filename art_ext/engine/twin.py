@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.engine.syncbn import is_batchnorm2d
-from art_ext.isolation import seeded
+from art_ext.isolation import keeping_random, seeded
 from art_ext.model import DefendedModel, evaluating
 
 Layer = nn.Conv2d | nn.Linear
@@ -90,9 +90,10 @@ def attack_twin(model: DefendedModel, x: Tensor, in_precision: Callable[[nn.Modu
     try:
         with seeded(0), evaluating(model), torch.no_grad():
             expected = model(probe)
-        with seeded(0), torch.no_grad():
-            folded = Twin(model, probe, torch.float32).model(probe)
-            twin = Twin(model, probe, torch.bfloat16)
+        with keeping_random(), torch.no_grad():
+            exact, twin = (Twin(model, probe, dtype) for dtype in (torch.float32, torch.bfloat16))
+        with seeded(0), torch.no_grad():  # the draws of ``expected``, for a model that draws
+            folded = exact.model(probe)
             in_precision(twin.model)(probe)
     except Exception:  # not copyable, a layer that wants float32, …: whatever stops a shortcut must not stop the run
         return None

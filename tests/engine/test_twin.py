@@ -12,6 +12,7 @@ from art_ext.attacks.pgd import input_gradient
 from art_ext.engine.precision import InPrecision
 from art_ext.engine.twin import attack_twin
 from art_ext.model import DefendedModel
+from art_ext.preprocessors import NoiseInjection
 
 CPU = torch.device("cpu")
 
@@ -176,6 +177,16 @@ def test_leaves_modes_random_state_and_hooks_alone(build, images):
     assert not any(m._forward_hooks for m in (*model.modules(), *twin.model.modules()))
     assert all(not m.training for m in twin.model.network.modules())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_a_noisy_input_does_not_stand_in_the_way(conv_model, images):
+    noise = NoiseInjection(scale=0.1)
+    given = PyTorchClassifier(
+        conv_model, nn.CrossEntropyLoss(), (3, 8, 8), 4, preprocessing=None, preprocessing_defences=[noise]
+    )
+    twin = attack_twin(DefendedModel(given).eval(), images[0], in_bf16)
+    assert twin is not None
+    assert len([m for m in twin.model.modules() if isinstance(m, nn.BatchNorm2d)]) == 0
 
 
 def test_what_a_hook_watches_stays(build, images):
