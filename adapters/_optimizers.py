@@ -70,14 +70,15 @@ class LayerwiseOptimizer:
 
     def groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """The parameters of ``network`` that require gradients, with the rate and the weight decay of each group."""
-        from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+        import timm.optim
 
+        grouping: Any = timm.optim  # what it exports it does not declare
         inner: Any = network.model if isinstance(network, Normalized) else network
         free = set(inner.no_weight_decay()) if hasattr(inner, "no_weight_decay") else set()
         if self.layer_decay is None:
-            groups = param_groups_weight_decay(inner, self.weight_decay, no_weight_decay_list=free)
+            groups = grouping.param_groups_weight_decay(inner, self.weight_decay, no_weight_decay_list=free)
         else:
-            groups = param_groups_layer_decay(
+            groups = grouping.param_groups_layer_decay(
                 inner, self.weight_decay, no_weight_decay_list=free, layer_decay=self.layer_decay
             )
         for group in groups:

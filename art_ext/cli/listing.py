@@ -66,6 +66,12 @@ def _averagings() -> Rows:
     return _documented(AVERAGINGS)
 
 
+def _techniques() -> Rows:
+    from art_ext.techniques import TECHNIQUES
+
+    return [(name, f"{cls.__name__}: {cls.description} — {cls.paper}") for name, cls in sorted(TECHNIQUES.items())]
+
+
 def _objectives() -> Rows:
     from art_ext.attacks import OBJECTIVES
 
@@ -151,6 +157,7 @@ def _studies() -> Rows:
 KINDS: dict[str, Callable[[], Rows]] = {
     "losses": _losses,
     "averagings": _averagings,
+    "techniques": _techniques,
     "objectives": _objectives,
     "attacks": _attacks,
     "suites": _suites,

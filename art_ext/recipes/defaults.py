@@ -14,6 +14,7 @@ from art_ext.recipes.optimizers import OPTIMIZERS, SCHEDULES
 from art_ext.recipes.options import with_defaults
 from art_ext.recipes.preprocessing import check_preprocessors
 from art_ext.recipes.sections import Recipe
+from art_ext.recipes.techniques import complete_techniques
 
 
 def complete(recipe: Recipe) -> Recipe:
@@ -38,7 +39,14 @@ def complete(recipe: Recipe) -> Recipe:
         recipe,
         model=replace(recipe.model, preprocessors=check_preprocessors(recipe.model)),
         data=replace(data, options=_defaults(data.options, STREAMS, data.name, "root")),
-        trainer=replace(trainer, kind_options=of_kind, loss_options=loss, averaging_options=averaging),
+        trainer=replace(
+            trainer,
+            kind_options=of_kind,
+            loss_options=loss,
+            averaging_options=averaging,
+            techniques=complete_techniques(trainer),
+            vit=None,
+        ),
         optimizer=replace(optimizer, options=optimizer_options),
         schedule=replace(schedule, options=schedule_options),
     )

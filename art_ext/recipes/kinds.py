@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from art_ext.recipes.optimizers import make_optimizer
 from art_ext.recipes.options import check_options, with_defaults
 from art_ext.recipes.preprocessing import restore_learnt
 from art_ext.recipes.sections import Recipe
+from art_ext.recipes.techniques import make_techniques
 from art_ext.recipes.training_sections import TrainerSection
 from art_ext.trainers.base import EngineTrainer
 from art_ext.trainers.registry import TRAINERS, TrainerInfo
@@ -25,12 +26,13 @@ FIELDS = {
     "loss": ("loss", "loss_options"),
     "steps": ("steps", "step_size"),
     "averaging": ("averaging", "averaging_options"),
+    "techniques": ("techniques", "vit"),
     "optimizer": (),
 }
 # arguments of the trainers that come from elsewhere than kind_options; a layer of its own is model.preprocessors
 _GIVEN = (
     *("classifier", "threat", "loss", "steps", "step_size", "attack"),
-    *("averaging", "quantization", "optimizer", "options"),
+    *("averaging", "techniques", "vit", "quantization", "optimizer", "options"),
 )
 
 
@@ -48,7 +50,7 @@ def check_kind(section: TrainerSection) -> TrainerInfo:
     """
     info = lookup(TRAINERS, section.kind, what="kind of trainer")
     check_options(section.kind_options, info.trainer, f"trainer {section.kind!r}", given=_GIVEN)
-    defaults = {f.name: f.default if f.default is not MISSING else {} for f in fields(TrainerSection)}
+    defaults = vars(TrainerSection())
     for name in [name for use, names in FIELDS.items() if use not in info.uses for name in names]:
         value = getattr(section, name)
         if value != defaults[name]:
@@ -84,6 +86,7 @@ def make_trainer(recipe: Recipe, classifier: PyTorchClassifier, *, folder: str |
         "loss": lambda: {"loss": make_loss(section)},
         "steps": lambda: {"steps": section.steps, "step_size": section.step_size},
         "averaging": lambda: {"averaging": make_averaging(section)},
+        "techniques": lambda: {"techniques": make_techniques(section)},
         "optimizer": lambda: {"optimizer": make_optimizer(recipe.optimizer)},
     }
     arguments = {key: value for use in sorted(info.uses) for key, value in given[use]().items()}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
-from art_ext.engine import piecewise_linear
+from art_ext.engine import WarmUp, piecewise_linear
 from art_ext.naming import lookup
 from art_ext.recipes.options import check_options
 from art_ext.recipes.training_sections import OptimizerSection, ScheduleSection
@@ -47,10 +47,10 @@ SCHEDULES: dict[str, Callable[..., LRScheduler | None]] = {
 
 
 def make_optimizer(section: OptimizerSection) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
-    """A function from parameters to their optimizer.
+    """A function from parameters to their optimizer; one that looks at layers is a `LayerwiseOptimizer`.
 
     Raises:
-        ValueError: unknown name or option.
+        ValueError: unknown name or option, a value out of its range.
 
     Example:
         >>> make = make_optimizer(OptimizerSection(name="sgd", lr=0.1, options={"momentum": 0.9}))
@@ -59,11 +59,23 @@ def make_optimizer(section: OptimizerSection) -> Callable[[Iterable[nn.Parameter
     """
     cls = lookup(OPTIMIZERS, section.name, what="optimizer")
     check_options(section.options, cls, f"optimizer {section.name!r}", given=("params", "lr", "weight_decay"))
-    return partial(cls, lr=section.lr, weight_decay=section.weight_decay, **section.options)
+    if section.layer_decay is None and not section.filter_bias_and_bn:
+        return partial(cls, lr=section.lr, weight_decay=section.weight_decay, **section.options)
+    from art_ext.adapters.timm import LayerwiseOptimizer
+
+    by_layer: Callable[[Iterable[nn.Parameter]], Optimizer] = LayerwiseOptimizer(
+        cls,
+        lr=section.lr,
+        weight_decay=section.weight_decay,
+        layer_decay=section.layer_decay,
+        filter_bias_and_bn=section.filter_bias_and_bn,
+        **section.options,
+    )
+    return by_layer
 
 
-def make_schedule(section: ScheduleSection, optimizer: Optimizer, *, epochs: int) -> LRScheduler | None:
-    """The schedule of this optimizer over so many epochs; None where the rate is constant.
+def make_schedule(section: ScheduleSection, optimizer: Optimizer, *, epochs: int) -> LRScheduler | WarmUp | None:
+    """The schedule of this optimizer over so many epochs; None where the rate is constant from the first batch on.
 
     Raises:
         ValueError: unknown name or option, a missing option, a value out of its range.
@@ -76,7 +88,8 @@ def make_schedule(section: ScheduleSection, optimizer: Optimizer, *, epochs: int
     """
     make = lookup(SCHEDULES, section.name, what="schedule")
     check_options(section.options, make, f"schedule {section.name!r}", given=("optimizer", "epochs"))
-    return make(optimizer, epochs=epochs, **section.options)
+    made = make(optimizer, epochs=epochs, **section.options)
+    return WarmUp(optimizer, epochs=section.warmup * epochs, scheduler=made) if section.warmup else made
 
 
 def check_schedule(optimizer: OptimizerSection, schedule: ScheduleSection, *, epochs: int) -> None:

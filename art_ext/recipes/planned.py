@@ -26,6 +26,8 @@ def planned(recipe: Recipe) -> list[str]:
     parts = []
     if recipe.schedule.name != "constant":
         parts.append(f"the schedule {recipe.schedule.name!r}")
+    if recipe.schedule.warmup:
+        parts.append("the warm-up of the learning rate")
     if _anneals(recipe):
         parts.append("the annealing of the soft quantization")
     if _changes(make_loss(recipe.trainer)):

@@ -19,10 +19,11 @@ from art_ext.recipes.defaults import complete
 from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, by_the_first, claim, record, require_same, write_json
 from art_ext.recipes.images import Data, check_data, make_data
 from art_ext.recipes.judging import check_suite
-from art_ext.recipes.kinds import make_trainer
+from art_ext.recipes.kinds import check_kind, make_trainer
 from art_ext.recipes.optimizers import check_schedule, make_optimizer
 from art_ext.recipes.planned import planned
 from art_ext.recipes.sections import Recipe
+from art_ext.recipes.techniques import check_techniques
 
 __all__ = [
     "ENVIRONMENT",
@@ -112,7 +113,14 @@ def checked(recipe: Recipe) -> Recipe:
         make_averaging(trainer)
     with _of_right_types("trainer.loss_options", trainer.loss_options):
         planned(recipe)  # tries the loss
+    with _of_right_types("trainer.techniques", {"techniques": trainer.techniques}):
+        check_techniques(recipe)
     check_suite(recipe)
+    if "optimizer" in check_kind(trainer).uses and (optimizer.layer_decay is not None or optimizer.filter_bias_and_bn):
+        raise ValueError(
+            "optimizer.layer_decay and filter_bias_and_bn are about the layers of the classifier, which trainer.kind "
+            f"{trainer.kind!r} does not train; leave them out"
+        )
     with _of_right_types("optimizer.options", optimizer.options):
         make_optimizer(optimizer)([Parameter(torch.zeros(1))])
     with _of_right_types("schedule.options", schedule.options):

@@ -21,6 +21,9 @@ class TrainerSection(EngineOptions):
         loss_options: hyper-parameters of the loss, e.g. {beta: 6}.
         averaging: see art-ext list averagings; null for none.
         averaging_options: arguments of the averaging, e.g. {decay: 0.999}.
+        techniques: names, or mappings of a name and options, e.g. [awp, {name: mixup, prob: 0.5}]; see art-ext list
+            techniques.
+        vit: a&p, ard, prm or eps-warm-up, which come to the techniques; null for none.
         steps: of the inner attack.
         step_size: of the inner attack on the [0, 1] scale; by default 2.5 · eps / steps.
         batch_size: images per step.
@@ -34,6 +37,8 @@ class TrainerSection(EngineOptions):
     loss_options: Options = field(default_factory=dict)
     averaging: str | None = None
     averaging_options: Options = field(default_factory=dict)
+    techniques: list[str | Options] = field(default_factory=list)
+    vit: str | None = None
     steps: int = 10
     step_size: float | None = None
     batch_size: int = 128
@@ -59,12 +64,17 @@ class OptimizerSection:
         name: sgd, adam or adamw.
         lr: learning rate at the start.
         weight_decay: of all parameters.
+        layer_decay: what the rate is multiplied by from a layer to the one before it, e.g. 0.75; null for one rate. See
+            art_ext.adapters.timm.LayerwiseOptimizer.
+        filter_bias_and_bn: no weight decay of biases, norms, position embedding and class token.
         options: further arguments of the torch optimizer, e.g. {momentum: 0.9}.
     """
 
     name: str = "sgd"
     lr: float = 0.1
     weight_decay: float = 0.0
+    layer_decay: float | None = None
+    filter_bias_and_bn: bool = False
     options: Options = field(default_factory=dict)
 
 
@@ -75,7 +85,15 @@ class ScheduleSection:
     Args:
         name: constant, piecewise-linear, multistep or cosine.
         options: arguments of the schedule, e.g. {milestones: [0.5, 0.75]}.
+        warmup: share of the epochs, in [0, 1), over which the rate grows linearly, batch by batch, to what the schedule
+            says.
     """
 
     name: str = "constant"
     options: Options = field(default_factory=dict)
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must be in [0, 1), a share of the epochs; got {self.warmup!r}")

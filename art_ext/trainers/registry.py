@@ -19,8 +19,8 @@ class TrainerInfo:
         trainer: the class.
         description: one line.
         paper: address.
-        uses: which of the fields ``loss``, ``averaging`` and ``steps`` of a recipe have a say; ``optimizer``: the
-            trainer is given the recipe's, else the classifier has it.
+        uses: which of the fields ``loss``, ``averaging``, ``steps`` and ``techniques`` of a recipe have a say;
+            ``optimizer``: the trainer is given the recipe's, else the classifier has it.
         in_place: it trains the classifier's own network; else `EngineTrainer.get_classifier` returns another one.
         keeps_network: what it trains stands in front of the classifier's own network, which a run does not write.
         best_epoch: the accuracy on held-out images tells which epoch to judge. Not where gradients are masked or an
@@ -41,7 +41,7 @@ TRAINERS: dict[str, TrainerInfo] = {
         RobustTrainer,
         "adversarial training with any loss and averaging; averaging piat is PIAT",
         "https://arxiv.org/abs/1706.06083",
-        frozenset({"loss", "averaging", "steps"}),
+        frozenset({"loss", "averaging", "steps", "techniques"}),
     ),
     "noisy": TrainerInfo(
         NoisyTrainer,

@@ -46,7 +46,7 @@ def test_files_are_recipes(tmp_path: Path) -> None:
 def test_recipes_that_are_named_ship() -> None:
     for name in re.findall(r"`((?:cifar10|fashion|imagenette)-[\w-]+)`", PAGE):
         assert name in shipped()
-    assert sum(name.startswith("piat-") for name in shipped()) == 15
+    assert sum(name.startswith("piat-") for name in shipped()) == 15 + 3
 
 
 @pytest.mark.slow
