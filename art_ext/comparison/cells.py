@@ -22,6 +22,7 @@ class Cell:
     Args:
         name: of its folder.
         row: heading of its row, which it shares with the other seeds.
+        line: the same without the threat model.
         method: name in the grid.
         averaging: name on the axis; None where there is none.
         threat: name on the axis; None where there is none.
@@ -33,6 +34,7 @@ class Cell:
 
     name: str
     row: str
+    line: str
     method: str
     averaging: str | None
     threat: str | None
@@ -98,14 +100,11 @@ def _cell(grid: Grid, key: str, averaging: str | None, threat: str | None, seed:
             check_art(method.art, method.art_options, recipe)
     except ValueError as error:
         raise ValueError(str(error) if str(error).startswith(source) else f"{source}: {error}") from error
-    told = [
-        method.label,
-        f"+ {averaging.upper()}" if averaging not in (None, NONE) else "",
-        f"({threat})" if threat else "",
-    ]
+    line = method.label + (f" + {averaging.upper()}" if averaging not in (None, NONE) else "")
     return Cell(
         name=name,
-        row=" ".join(filter(None, told)),
+        row=line + (f" ({threat})" if threat else ""),
+        line=line,
         method=key,
         averaging=averaging,
         threat=threat,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from art_ext.comparison.columns import Column, check_threats, columns_of, told
 from art_ext.engine.loop import checkpoint_of
 from art_ext.evaluation import RobustnessReport, evaluate
 from art_ext.evaluation.suites import ATTACKS, SUITES
 from art_ext.naming import lookup
 from art_ext.processes import Processes
 from art_ext.recipes import Recipe, make_data
-from art_ext.recipes.build import make_threat
 from art_ext.recipes.kinds import trained_classifier
 
 CHECKPOINTS = ("best", "last")
@@ -34,13 +34,17 @@ class Judging:
         attacks: suite or attack of each column by its heading, see ``art-ext list suites``; what the genuine AutoAttack
             is asked for is the suite ``autoattack``, ``standard`` is the native one.
         checkpoints: ``"best"`` (on the held-out images), ``"last"`` or both.
+        threats: threat models to judge all runs under, by name, a column for each attack under each. Of the fields
+            ``eps`` and ``norm``, those that are left out are those of the training: ``{}`` is each run's own threat
+            model, None that one alone.
         n_examples: the first so many test images; None for all.
         batch_size: images per pass.
         seed: of the attacks' random choices.
 
     Raises:
         TypeError: a value of a wrong type.
-        ValueError: an unknown attack or checkpoint (the nearest is proposed), no attack, a number below 1.
+        ValueError: an unknown attack, checkpoint or field (the nearest is proposed), no attack, a number out of its
+            range.
 
     Example:
         >>> Judging(attacks={"PGD": "pgd-20"}, checkpoints=["bset"])
@@ -51,6 +55,7 @@ class Judging:
 
     attacks: Mapping[str, str] = field(default_factory=_default_attacks)
     checkpoints: tuple[str, ...] = CHECKPOINTS
+    threats: Mapping[str, Mapping[str, Any]] | None = None
     n_examples: int | None = None
     batch_size: int = 128
     seed: int = 0
@@ -68,10 +73,16 @@ class Judging:
         for name in named:
             lookup(dict.fromkeys(CHECKPOINTS), name, what="checkpoint")
         object.__setattr__(self, "checkpoints", tuple(c for c in CHECKPOINTS if c in named))
+        if self.threats is not None:
+            check_threats(self.threats)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("seed", self.seed, 0)
         if self.n_examples is not None:
             _at_least("n_examples", self.n_examples, 1)
+
+    def columns(self) -> dict[str, Column]:
+        """What is judged, by heading."""
+        return columns_of(self.attacks, self.threats)
 
 
 def _at_least(name: str, value: Any, lowest: int) -> None:
@@ -93,10 +104,11 @@ def places(judging: Judging, recipe: Recipe, folder: Path) -> dict[str, dict[str
     """
     drawn = recipe.data.test_examples
     extent = ("all" if judging.n_examples is None else str(judging.n_examples)) + (f"-of-{drawn}" if drawn else "")
+    what = {heading: column.attack + column.elsewhere(recipe) for heading, column in judging.columns().items()}
     return {
         checkpoint: {
-            heading: folder / "evaluation" / f"{checkpoint}_{attack}_{extent}-images_seed-{judging.seed}" / REPORT
-            for heading, attack in judging.attacks.items()
+            heading: folder / "evaluation" / f"{checkpoint}_{named}_{extent}-images_seed-{judging.seed}" / REPORT
+            for heading, named in what.items()
         }
         for checkpoint in judging.checkpoints
     }
@@ -123,13 +135,15 @@ def judge_checkpoints(judging: Judging, recipe: Recipe, run: Path, folder: Path)
             continue
         data = make_data(recipe.data, seed=recipe.trainer.seed)
         classifier = trained_classifier(recipe, data, checkpoint_of(run, checkpoint))
-        for heading, path in missing.items():
-            attack = judging.attacks[heading]
+        columns = judging.columns()
+        # two columns ask for one report where a run's own threat model is the other one's
+        for path, heading in {path: heading for heading, path in missing.items()}.items():
+            attack = columns[heading].attack
             report = evaluate(
                 classifier,
                 data.x_test,
                 data.y_test,
-                threat=make_threat(recipe),
+                threat=columns[heading].under(recipe),
                 suite=attack,
                 n_examples=judging.n_examples,
                 batch_size=judging.batch_size,
@@ -161,8 +175,10 @@ def read_reports(judging: Judging, recipe: Recipe, folder: Path) -> dict[str, di
 
 
 def about(judging: Judging) -> Iterator[str]:
-    """A line on each column: what it is, in the registry's words."""
+    """A line on each attack, in the registry's words, and on each threat model."""
     for heading, attack in judging.attacks.items():
         what = f"suite {attack}: {SUITES[attack].description}" if attack in SUITES else f"attack {attack}"
         more = f", {ABOUT[attack]}" if attack in ABOUT else ""
         yield f"{heading}: {what}{more}"
+    for name, fields in (judging.threats or {}).items():
+        yield told(name, fields)

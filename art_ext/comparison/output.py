@@ -11,11 +11,13 @@ from typing import Any
 from filelock import FileLock
 
 from art_ext.comparison.cells import Cell
+from art_ext.comparison.columns import Column
 from art_ext.comparison.grid import Grid
 from art_ext.comparison.judging import about, places
 from art_ext.comparison.picture import picture
 from art_ext.comparison.running import RUN
 from art_ext.comparison.summary import Result, collect, rows_of
+from art_ext.comparison.sweep import is_sweep, sweep
 from art_ext.comparison.tables import Table, latex_text, markdown_text, text
 from art_ext.evaluation import RobustnessReport
 from art_ext.evaluation.facts import threat_text
@@ -29,6 +31,8 @@ NAME = "comparison"  # of the files, by suffix
 
 def write_tables(grid: Grid, cells: Mapping[str, Cell], folder: Path, *, command: str = "") -> Table:
     """Read what the folder holds and write ``comparison.txt``, ``.md``, ``.tex``, ``.json`` and ``.png`` into it.
+
+    Where the grid trains under several radii, ``comparison-eps.png`` too: the accuracies over the radius.
 
     Args:
         grid: what was asked for.
@@ -56,7 +60,15 @@ def write_tables(grid: Grid, cells: Mapping[str, Cell], folder: Path, *, command
             with atomic_write(folder / f"{NAME}.{suffix}") as temporary:
                 temporary.write_text(content, encoding="utf-8")
         picture(table.rows, folder / f"{NAME}.png", title=table.title)
+        if is_sweep(table.rows):
+            marks = [_mark(column, table.rows[0].norm) for column in grid.judging.columns().values()]
+            sweep(table.rows, folder / f"{NAME}-eps.png", title=table.title, marks=[None, *marks])
     return table
+
+
+def _mark(column: Column, norm: str) -> float | None:
+    """The radius of a column that attacks all rows alike, in the norm that they are trained in."""
+    return column.threat.get("eps") if column.threat.get("norm", norm) == norm else None
 
 
 def table_of(grid: Grid, results: Mapping[str, Result], *, command: str = "") -> Table:

@@ -79,12 +79,18 @@ class Row:
         seeds: of the cells that are done.
         planned: how many cells the row has.
         figures: by heading (clean first), then by checkpoint, ``difference`` (best − last) last; None where not known.
+        line: heading that it shares with the rows trained under other threat models.
+        norm: of the training.
+        eps: of the training.
     """
 
     label: str
     seeds: tuple[int, ...]
     planned: int
     figures: Mapping[str, Mapping[str, Figure | None]]
+    line: str = ""
+    norm: str = "linf"
+    eps: float = 0.0
 
 
 def collect(cells: Mapping[str, Cell], judging: Judging, folder: Path) -> dict[str, Result]:
@@ -107,7 +113,7 @@ def rows_of(results: Mapping[str, Result], judging: Judging) -> list[Row]:
     for result in results.values():
         cell = result.cell
         by_row.setdefault((cell.method, cell.averaging, cell.threat), []).append(result)
-    return [_row(found[0].cell.row, found, judging) for found in by_row.values()]
+    return [_row(found[0].cell, found, judging) for found in by_row.values()]
 
 
 def _result(cell: Cell, judging: Judging, folder: Path) -> Result:
@@ -122,14 +128,17 @@ def _result(cell: Cell, judging: Judging, folder: Path) -> Result:
     return Result(cell=cell, state=state, error=error_text, reports=reports, training=training)
 
 
-def _row(label: str, results: list[Result], judging: Judging) -> Row:
+def _row(cell: Cell, results: list[Result], judging: Judging) -> Row:
     done = [result for result in results if result.state == "done"]
     accuracies = [result.accuracies() for result in done]
     return Row(
-        label=label,
+        label=cell.row,
         seeds=tuple(result.cell.seed for result in done),
         planned=len(results),
-        figures={heading: _figures(heading, accuracies, judging) for heading in (CLEAN, *judging.attacks)},
+        figures={heading: _figures(heading, accuracies, judging) for heading in (CLEAN, *judging.columns())},
+        line=cell.line,
+        norm=cell.recipe.threat.norm,
+        eps=cell.recipe.threat.eps,
     )
 
 
