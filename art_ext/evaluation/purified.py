@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Generator, Tensor, nn
 
 from art_ext.attacks import pgd, spatial
 from art_ext.evaluation.corruptions import CorruptionReport, evaluate_corruptions
 from art_ext.evaluation.evaluate import evaluate
+from art_ext.evaluation.figures.drawing import svg
+from art_ext.evaluation.figures.stages import Stages, stages
 from art_ext.evaluation.native import FunctionAttack, PGDAttack
 from art_ext.evaluation.report import RobustnessReport
+from art_ext.isolation import seeded
 from art_ext.model import DefendedModel
 from art_ext.naming import lookup
 from art_ext.nn.masking import Masking
 from art_ext.nn.purification import Purification
+from art_ext.scores import hard
 from art_ext.threat import ThreatModel
 from art_ext.validation import Images, Labels
 
 Report = RobustnessReport | CorruptionReport
+SHOWN = 8  # images
 BOUND = ("PGD", "randomized", "skipped")  # attacks of the threat model itself: the lowest of them counts
 
 
@@ -96,9 +103,11 @@ class PurificationReport:
 
     Attributes:
         reports: a `RobustnessReport`, of corruptions a `CorruptionReport`, for each column.
+        pictures: some images on their way through the purifier; None where there is no purifier.
     """
 
     reports: Mapping[str, Report]
+    pictures: Stages | None = None
 
     @property
     def robust_accuracy(self) -> float:
@@ -115,6 +124,24 @@ class PurificationReport:
     def to_json(self) -> str:
         """All reports, as a JSON object by column."""
         return json.dumps({name: json.loads(report.to_json()) for name, report in self.reports.items()})
+
+    def to_html(self, path: str | os.PathLike[str], *, title: str = "") -> None:
+        """Write the report of the strongest attack as a page, with the pictures, and what was not trained against.
+
+        Args:
+            path: the page, written atomically.
+            title: its heading.
+
+        Raises:
+            ValueError: no column of the threat model's attacks.
+            OSError: ``path`` cannot be written.
+        """
+        worst = min((self.reports[name] for name in BOUND if name in self.reports), key=after, default=None)
+        if not isinstance(worst, RobustnessReport):
+            raise ValueError(f"a page needs one of the columns {', '.join(BOUND)}")
+        shown = [("Images on their way through the purifier", svg(self.pictures))] if self.pictures else []
+        further = [self.reports[name] for name in ("l2", "spatial", "corruptions") if name in self.reports]
+        worst.to_html(path, title=title, figures=shown, further=further)
 
     def __str__(self) -> str:
         """A line for each column: accuracy without attack and with it, and what it is."""
@@ -176,7 +203,20 @@ def evaluate_purification(
     model = DefendedModel(classifier).eval()
     without_purification(model)
     setting = Setting(model, threat, steps, options, eot)
-    return PurificationReport({name: column(setting, x, y) for name, column in chosen.items()})
+    reports = {name: column(setting, x, y) for name, column in chosen.items()}
+    return PurificationReport(reports, _pictures(model, x, y, threat))
+
+
+def _pictures(model: DefendedModel, x: Images, y: Labels, threat: ThreatModel) -> Stages | None:
+    """Of the first images, before and after a short attack through everything."""
+    found = [module for module in model.steps.modules() if isinstance(module, Purification)]
+    if not found:
+        return None
+    images = torch.as_tensor(x[:SHOWN], device=model.device)
+    with seeded(0):
+        labels = hard(torch.as_tensor(y[:SHOWN], device=model.device))
+        x_adv = pgd(model, images, labels, threat=threat, steps=20, step_size=threat.eps / 8, eot=4)
+    return stages(found[0].purifier, found[0].transform, images, x_adv, note="PGD-20 through everything")
 
 
 def without_purification(model: DefendedModel) -> DefendedModel:

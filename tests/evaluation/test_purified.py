@@ -46,6 +46,17 @@ def test_every_column_and_nothing_left_behind(purified, data):
     assert all(torch.equal(value, before[name]) for name, value in purified.model.state_dict().items())
 
 
+def test_a_page_shows_the_images_on_their_way(purified, data, tmp_path):
+    found = evaluate_purification(purified, *data, columns=["PGD", "skipped", "l2", "corruptions"], **QUICK)
+    found.to_html(tmp_path / "page.html", title="purified <here>")
+    page = (tmp_path / "page.html").read_text()
+    assert "purified &lt;here&gt;" in page
+    assert "Images on their way through the purifier" in page
+    assert "data:image/svg+xml" in page
+    with pytest.raises(ValueError, match="a page needs one of the columns PGD"):
+        evaluate_purification(purified, *data, columns=["l2"], **QUICK).to_html(tmp_path / "other.html")
+
+
 def test_without_is_the_network_alone(purified, data):
     found = evaluate_purification(purified, *data, columns=["without"], **QUICK).reports["without"]
     plain = evaluate(purified.model, *data, threat=THREAT, suite=["pgd-20"], eot=1, indicators=False, progress=False)
