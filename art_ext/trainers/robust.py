@@ -27,7 +27,8 @@ class RobustTrainer(EngineTrainer):
         classifier: an ART `PyTorchClassifier` with an optimizer.
         threat: norm, ε (one for all examples) and valid range to train against.
         loss: registered name (``"pgd-at"``, ``"nmse"``, ``"alp"``, ``"trades"``, ``"mart"``, ``"mail"``,
-            ``"mail-trades"``, ``"mail-mart"``), a `Loss`, or a function (logits, logits_adv, y) -> scalar.
+            ``"mail-trades"``, ``"mail-mart"``, ``"cfa"``, ``"cfa-at"``, ``"rat"``), a `Loss`, or a function
+            (logits, logits_adv, y) -> scalar.
         steps: PGD steps of the inner attack; default 10.
         step_size: on the scale of the inputs; default 2.5 · ε / steps.
         attack: another inner attack: a registered name (``"fgsm-rs"``), an object of `art_ext.attacks` such as
@@ -36,7 +37,7 @@ class RobustTrainer(EngineTrainer):
         techniques: names or objects of `art_ext.techniques`, such as ``["awp"]``, each on top of those before it.
         vit: ``"a&p"``, ``"ard"``, ``"prm"`` or ``"eps-warm-up"``, for vision transformers: that technique, with its
             own defaults, on top of ``techniques``. None for none.
-        averaging: None, ``"piat"``, ``"ema"``, ``"swa"`` or an object of `art_ext.averaging`.
+        averaging: None, ``"piat"``, ``"ema"``, ``"swa"``, ``"fawa"`` or an object of `art_ext.averaging`.
         **options: see `art_ext.engine.EngineOptions`.
 
     Attributes:
