@@ -1,9 +1,9 @@
 """A&P on a small vision transformer on CIFAR-10, beside a warm-up of ε, PGD-AT and PIAT; best and final epoch.
 
-A ViT of 4×4 patches, trained from its random weights (or from --checkpoint) with PGD-5 on 5000 augmented images. A&P
-is a curriculum on the strength of the attack, so the row to hold it against is the linear warm-up of ε over as many
-epochs. The best epoch is chosen on 500 other training images; best and last meet PGD-20 and margin-PGD-20 on 1000 test
-images.
+A ViT of 4×4 patches, four blocks and width 128, trained from its random weights (or from --checkpoint) with PGD-5 on
+5000 augmented images. A&P is a curriculum on the strength of the attack, so the row to hold it against is the linear
+warm-up of ε over as many epochs. The best epoch is chosen on 500 other training images; best and last meet PGD-20 and
+margin-PGD-20 on 1000 test images.
 
     python benchmarks/vit.py run --out DIR                           # every cell that DIR lacks
     python benchmarks/vit.py run --out DIR --methods ap --seeds 1
@@ -159,8 +159,8 @@ def main() -> None:
     running.add_argument("--methods", nargs="+", choices=list(METHODS), default=DEFAULT)
     running.add_argument("--seeds", nargs="+", type=int, default=[0])
     running.add_argument("--model", default="vit_tiny_patch16_224", help="a ViT or DeiT of timm")
-    running.add_argument("--depth", type=int, default=6)
-    running.add_argument("--dim", type=int, default=192)
+    running.add_argument("--depth", type=int, default=4)
+    running.add_argument("--dim", type=int, default=128)
     running.add_argument("--checkpoint", default=None, help="a file of weights of that depth and width, of 10 classes")
     running.add_argument("--train", type=int, default=5000)
     running.add_argument("--held-out", type=int, default=500)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from art_ext.attacks import InnerPGD
 from art_ext.technique import Technique
 from art_ext.techniques.base import register
 from art_ext.vit import attention_branches, attention_dropping, mask_patches, patch_size
@@ -34,15 +33,15 @@ class _Curriculum(Technique):
         return f"{type(self).__name__}(warm_up={self.warm_up!r})"
 
     def check(self, loss: Any, attack: Any) -> None:
-        """Masking needs the steps of PGD.
+        """Masking needs the steps of an inner attack such as PGD.
 
         Raises:
-            ValueError: another inner attack.
+            ValueError: one that shows none.
         """
-        if self.patches and not isinstance(attack, InnerPGD):
+        if self.patches and not hasattr(attack, "before_each_step"):
             raise ValueError(
-                f"technique {self.name!r} masks the perturbation before each step of the trainer's own PGD, and "
-                f"{type(attack).__name__} shows no steps: leave attack out, or use 'ard'"
+                f"technique {self.name!r} masks the perturbation before each step of the inner attack, and "
+                f"{type(attack).__name__} shows no steps: leave attack out for PGD, or use 'ard'"
             )
 
     def check_network(self, model: nn.Module, shape: tuple[int, ...]) -> None:
@@ -73,7 +72,7 @@ class _Curriculum(Technique):
 
     def attack_for(self, attack: Any, x: Tensor, y: Tensor) -> Any:
         """Masks patches before each step until the warm-up is over."""
-        if not self.patches or self.keep >= 1 or not isinstance(attack, InnerPGD):
+        if not self.patches or self.keep >= 1 or not hasattr(attack, "before_each_step"):
             return attack
 
         def without_patches(x_adv: Tensor, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from art_ext.adapters.timm import LayerwiseOptimizer
 from art_ext.cli import whole_parser
-from art_ext.engine import WarmUp
+from art_ext.engine import History, WarmUp
 from art_ext.recipes import (
     OptimizerSection,
     Recipe,
@@ -91,7 +91,8 @@ def test_refused_before_any_work(trainer: dict[str, Any], told: str) -> None:
         checked(recipe(trainer=trainer))
 
 
-def test_a_vit_in_small_trains_with_all_of_it(tmp_path: Path) -> None:
+def test_a_vit_in_small_trains_with_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(History, "plot", lambda self, path: None)
     chosen = recipe(
         trainer={"techniques": ["mixup"], "vit": "a&p", "grad_clip": 1.0, "nb_epochs": 2},
         optimizer={"name": "adamw", "lr": 0.01, "weight_decay": 0.05, "layer_decay": 0.5, "filter_bias_and_bn": True},

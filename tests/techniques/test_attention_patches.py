@@ -9,7 +9,8 @@ import timm
 import torch
 from torch import nn
 
-from art_ext.attacks import InnerPGD
+from art_ext.attacks import InnerPGD, MixedAdversaries
+from art_ext.engine import History
 from art_ext.processes import Processes
 from art_ext.technique import Technique
 from art_ext.techniques import VIT, AttentionAndPatches, AttentionDropping, EpsWarmUp, PatchMasking, with_vit
@@ -119,7 +120,8 @@ def test_decisions_are_those_of_every_process(make_classifier):
     assert one.random.device.type == "cpu"
 
 
-def test_a_resumed_run_is_the_whole_run(make_classifier, data, tmp_path):
+def test_a_resumed_run_is_the_whole_run(monkeypatch, make_classifier, data, tmp_path):
+    monkeypatch.setattr(History, "plot", lambda self, path: None)
     name = "a&p"
     whole = train(make_classifier(), data, name, nb_epochs=2, checkpoint_dir=tmp_path / "whole")
     train(make_classifier(), data, name, nb_epochs=1, checkpoint_dir=tmp_path / "parts")
@@ -160,6 +162,15 @@ def test_compiled_networks_rest_while_attention_is_dropped(monkeypatch, make_cla
     assert len(calls) == 2 + 2 * (2 + 1)  # the loss in the first epoch, then attack and loss
 
 
+def test_adversaries_of_several_norms_are_masked_too(make_classifier, data):
+    watch, plain = Watch(), Watch()
+    options = {"attack": MixedAdversaries((THREAT, ThreatModel("l2", 0.5)), steps=2), "steps": None, "step_size": None}
+    train(make_classifier(lr=0.0), data, [AttentionAndPatches(warm_up=1), watch], **options)
+    train(make_classifier(lr=0.0), data, plain, **options)
+    assert not watch.found[0].any()
+    assert plain.found[0].any()
+
+
 def test_an_attack_of_the_users_own_meets_the_hooks_too(make_classifier, data):
     gradients = []
 
@@ -176,7 +187,7 @@ def test_an_attack_of_the_users_own_meets_the_hooks_too(make_classifier, data):
     "technique, options, message",
     [
         pytest.param(
-            "prm", {"attack": lambda model, x, y: x}, "'prm' masks .* leave attack out, or use 'ard'", id="prm"
+            "prm", {"attack": lambda model, x, y: x}, "'prm' masks .* leave attack out for PGD, or use 'ard'", id="prm"
         ),
         pytest.param("a&p", {"attack": lambda model, x, y: x}, "'a&p' masks .* leave attack out", id="a&p"),
         pytest.param(["a&p", "ard"], {}, "'a&p' does not go with 'ard': it is a part of it", id="a part of it"),

@@ -10,6 +10,7 @@ from timm.data.mixup import mixup_target
 from torch import nn
 
 from art_ext.attacks import InnerPGD
+from art_ext.engine import History
 from art_ext.losses import LOSSES, FunctionLoss, get_loss
 from art_ext.techniques import Mixup
 from art_ext.techniques.mixup import cut_in, draw_box, mixed
@@ -140,7 +141,9 @@ def test_trains(trainable, conv_model, data, loss):
     assert 0 <= trainer.history.rows[-1]["train_robust"] <= 1
 
 
-def test_a_resumed_run_mixes_on(trainable, conv_model, data, tmp_path):
+def test_a_resumed_run_mixes_on(monkeypatch, trainable, conv_model, data, tmp_path):
+    monkeypatch.setattr(History, "plot", lambda self, path: None)
+
     def trainer(folder):
         classifier = trainable(copy.deepcopy(conv_model))
         options = QUIET | {"checkpoint_dir": tmp_path / folder}
