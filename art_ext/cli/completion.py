@@ -10,6 +10,7 @@ NAMED = {
     "trainer.kind": ("trainers",),
     "trainer.loss": ("losses",),
     "trainer.averaging": ("averagings",),
+    "trainer.attack": ("inner-attacks",),
     "trainer.augment": ("augmentations",),
     "optimizer.name": ("optimizers",),
     "schedule.name": ("schedules",),

@@ -72,6 +72,12 @@ def _techniques() -> Rows:
     return [(name, f"{cls.__name__}: {cls.description} — {cls.paper}") for name, cls in sorted(TECHNIQUES.items())]
 
 
+def _inner_attacks() -> Rows:
+    from art_ext.attacks import INNER_ATTACKS
+
+    return [(name, f"{info.description} — {info.paper}") for name, info in INNER_ATTACKS.items()]
+
+
 def _objectives() -> Rows:
     from art_ext.attacks import OBJECTIVES
 
@@ -158,6 +164,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "losses": _losses,
     "averagings": _averagings,
     "techniques": _techniques,
+    "inner-attacks": _inner_attacks,
     "objectives": _objectives,
     "attacks": _attacks,
     "suites": _suites,

@@ -25,6 +25,10 @@ OURS_ALONE: dict[str, Any] = {
         "loss": "pgd-at",
         "averaging": None,
         "averaging_options": {},
+        "attack": "pgd",
+        "attack_options": {},
+        "techniques": [],
+        "vit": None,
         "precision": "fp32",
         "compile": False,
     }

@@ -19,6 +19,10 @@ from art_ext.recipes.text import read
 KEYS = (*TEXTS, "base", "recipe", "methods", "averaging", "seeds", "threats", "evaluation")
 METHOD_KEYS = (*SECTIONS, "label", "art", "art_options")
 THREAT_KEYS = ("eps", "norm", "step_size")
+# of the section trainer: what a method with one of ART's trainers cannot say
+ARTS_OWN = frozenset(
+    {"kind", "loss", "loss_options", "averaging", "averaging_options", "attack", "attack_options", "techniques", "vit"}
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
@@ -108,9 +112,11 @@ def _method(name: str, content: Any, source: str) -> Method:
     check_keys(layer, source=source)
     if content.get("art_options") and not content.get("art"):
         raise ValueError(f"{source}: art_options {content['art_options']} need art, the kind of ART's trainer")
-    own = layer.get("trainer", {}).keys() & {"kind", "loss", "loss_options", "averaging", "averaging_options"}
+    own = layer.get("trainer", {}).keys() & ARTS_OWN
     if content.get("art") and own:
-        raise ValueError(f"{source}: ART's trainers have a loss of their own; trainer.{min(own)} cannot be set")
+        raise ValueError(
+            f"{source}: ART's trainers have a loss and an attack of their own; trainer.{min(own)} cannot be set"
+        )
     return Method(
         label=str(content.get("label", name)),
         layer=layer,

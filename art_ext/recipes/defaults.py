@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from art_ext.averaging import AVERAGINGS
+from art_ext.recipes.attacks import complete_attack
 from art_ext.recipes.build import make_loss
 from art_ext.recipes.images import STREAMS
 from art_ext.recipes.kinds import check_kind, kind_options
@@ -46,6 +47,7 @@ def complete(recipe: Recipe) -> Recipe:
             averaging_options=averaging,
             techniques=complete_techniques(trainer),
             vit=None,
+            attack_options=complete_attack(trainer),
         ),
         optimizer=replace(optimizer, options=optimizer_options),
         schedule=replace(schedule, options=schedule_options),

@@ -10,6 +10,7 @@ from typing import Any
 from art.estimators.classification import PyTorchClassifier
 
 from art_ext.naming import lookup
+from art_ext.recipes.attacks import make_attack
 from art_ext.recipes.build import engine_options, make_averaging, make_classifier, make_loss, make_threat
 from art_ext.recipes.images import Data
 from art_ext.recipes.optimizers import make_optimizer
@@ -24,6 +25,7 @@ from art_ext.trainers.registry import TRAINERS, TrainerInfo
 # fields of the section that only some trainers use, by the word of `TrainerInfo.uses`
 FIELDS = {
     "loss": ("loss", "loss_options"),
+    "attack": ("attack", "attack_options"),
     "steps": ("steps", "step_size"),
     "averaging": ("averaging", "averaging_options"),
     "techniques": ("techniques", "vit"),
@@ -84,7 +86,8 @@ def make_trainer(recipe: Recipe, classifier: PyTorchClassifier, *, folder: str |
         )
     given: dict[str, Callable[[], dict[str, Any]]] = {
         "loss": lambda: {"loss": make_loss(section)},
-        "steps": lambda: {"steps": section.steps, "step_size": section.step_size},
+        "attack": lambda: {"attack": make_attack(recipe)},  # which has the steps in it
+        "steps": lambda: {} if "attack" in info.uses else {"steps": section.steps, "step_size": section.step_size},
         "averaging": lambda: {"averaging": make_averaging(section)},
         "techniques": lambda: {"techniques": make_techniques(section)},
         "optimizer": lambda: {"optimizer": make_optimizer(recipe.optimizer)},

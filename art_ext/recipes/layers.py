@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -75,8 +75,8 @@ def read_layers(recipe: str | Path) -> dict[str, Any]:
 def merged(under: Layer, over: Layer) -> dict[str, Any]:
     """Two layers as one; ``over`` wins key by key, down to single options.
 
-    Where ``over`` names another loss (averaging, architecture, optimizer, schedule) than ``under``, the options that
-    belonged to the former are dropped: they mean nothing to the new one.
+    Where ``over`` names another loss (averaging, inner attack, architecture, optimizer, schedule) than ``under``, the
+    options that belonged to the former are dropped: they mean nothing to the new one.
 
     Example:
         >>> under = {"trainer": {"loss": "nmse", "loss_options": {"mu": 4.0}, "steps": 10}}
@@ -88,12 +88,18 @@ def merged(under: Layer, over: Layer) -> dict[str, Any]:
         below, above = result.get(section), over.get(section)
         if not (isinstance(below, dict) and isinstance(above, Mapping)):
             continue
-        if name in above and above[name] != below.get(name):
+        if name in above and above[name] != below.get(name, _default(section, name)):
             below.pop(options, None)
     for key, value in over.items():
         below = result.get(key)
         result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
+
+
+def _default(section: str, name: str) -> Any:
+    """What a field is where no layer says it; None where one must."""
+    default = next(f.default for f in fields(SECTIONS[section]) if f.name == name)
+    return None if default is MISSING else default
 
 
 def _merged(under: Layer, over: Layer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from art_ext.engine.history import History
 from art_ext.processes import Processes
+from art_ext.recipes.attacks import make_attack
 from art_ext.recipes.build import fit, make_averaging, make_classifier, make_threat
 from art_ext.recipes.defaults import complete
 from art_ext.recipes.folder import ENVIRONMENT, RECIPE, RESULT, by_the_first, claim, record, require_same, write_json
@@ -113,6 +114,8 @@ def checked(recipe: Recipe) -> Recipe:
         make_averaging(trainer)
     with _of_right_types("trainer.loss_options", trainer.loss_options):
         planned(recipe)  # tries the loss
+    with _of_right_types("trainer.attack_options", trainer.attack_options):
+        make_attack(recipe)
     with _of_right_types("trainer.techniques", {"techniques": trainer.techniques}):
         check_techniques(recipe)
     check_suite(recipe)

@@ -135,6 +135,9 @@ NAMED_OPTIONS = (
     ("trainer", "kind", "kind_options"),
     ("trainer", "loss", "loss_options"),
     ("trainer", "averaging", "averaging_options"),
+    ("trainer", "attack", "attack_options"),
+    ("trainer", "attack", "steps"),
+    ("trainer", "attack", "step_size"),
     ("optimizer", "name", "options"),
     ("schedule", "name", "options"),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from art_ext.attacks import InnerPGD
 from art_ext.naming import lookup
-from art_ext.recipes.build import make_loss, make_threat
+from art_ext.recipes.attacks import make_attack
+from art_ext.recipes.build import make_loss
 from art_ext.recipes.options import check_options, with_defaults
 from art_ext.recipes.sections import Recipe
 from art_ext.recipes.training_sections import TrainerSection
@@ -50,9 +50,7 @@ def check_techniques(recipe: Recipe) -> None:
     section = recipe.trainer
     if not _entries(section):
         return
-    loss = make_loss(section)
-    attack = InnerPGD(make_threat(recipe), section.steps, section.step_size, loss.objective, loss.start)
-    put_together(make_techniques(section), loss, attack)
+    put_together(make_techniques(section), make_loss(section), make_attack(recipe))
 
 
 def _entries(section: TrainerSection) -> list[tuple[str, dict[str, Any]]]:

@@ -12,7 +12,7 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSection(EngineOptions):
-    """How it is trained: by which trainer, a loss, an inner PGD attack, an averaging, and every option of the engine.
+    """How it is trained: by which trainer, a loss, an inner attack, an averaging, and every option of the engine.
 
     Args:
         kind: of trainer: robust, noisy, inn or atop, see art-ext list trainers.
@@ -24,6 +24,9 @@ class TrainerSection(EngineOptions):
         techniques: names, or mappings of a name and options, e.g. [awp, {name: mixup, prob: 0.5}]; see art-ext list
             techniques.
         vit: a&p, ard, prm or eps-warm-up, which come to the techniques; null for none.
+        attack: inner attack, see art-ext list inner-attacks.
+        attack_options: of the inner attack, e.g. {threats: [{norm: linf, eps: 8/255}, {norm: l2, eps: 0.84}]} of
+            mat-max; a threat may have a step_size, too.
         steps: of the inner attack.
         step_size: of the inner attack on the [0, 1] scale; by default 2.5 · eps / steps.
         batch_size: images per step.
@@ -39,6 +42,8 @@ class TrainerSection(EngineOptions):
     averaging_options: Options = field(default_factory=dict)
     techniques: list[str | Options] = field(default_factory=list)
     vit: str | None = None
+    attack: str = "pgd"
+    attack_options: Options = field(default_factory=dict)
     steps: int = 10
     step_size: float | None = None
     batch_size: int = 128

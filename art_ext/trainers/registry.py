@@ -19,7 +19,7 @@ class TrainerInfo:
         trainer: the class.
         description: one line.
         paper: address.
-        uses: which of the fields ``loss``, ``averaging``, ``steps`` and ``techniques`` of a recipe have a say;
+        uses: which of the fields ``loss``, ``averaging``, ``attack``, ``steps`` and ``techniques`` have a say;
             ``optimizer``: the trainer is given the recipe's, else the classifier has it.
         in_place: it trains the classifier's own network; else `EngineTrainer.get_classifier` returns another one.
         keeps_network: what it trains stands in front of the classifier's own network, which a run does not write.
@@ -41,7 +41,7 @@ TRAINERS: dict[str, TrainerInfo] = {
         RobustTrainer,
         "adversarial training with any loss and averaging; averaging piat is PIAT",
         "https://arxiv.org/abs/1706.06083",
-        frozenset({"loss", "averaging", "steps", "techniques"}),
+        frozenset({"loss", "averaging", "attack", "steps", "techniques"}),
     ),
     "noisy": TrainerInfo(
         NoisyTrainer,
