@@ -56,7 +56,7 @@ class Stages:
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(self.rows), n, squeeze=False)
         for axes, (name, images) in zip(grid, self.rows.items(), strict=True):
-            axes[0].set_ylabel(name, color=INK, fontsize=8)
+            axes[0].set_ylabel(name.replace(", ", ",\n"), color=INK, fontsize=8)
             for one, image in zip(axes, images, strict=True):
                 shown = image.detach().float().cpu().clamp(0, 1).movedim(0, -1).squeeze(-1)
                 one.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
