@@ -20,7 +20,7 @@ def text(page: str) -> str:
 
 def recipes(page: str) -> list[str]:
     """The lines of recipes, in tables and in blocks."""
-    return [line.strip("`") for line in re.findall(r"`?^?trainer: \{.*\}`?", text(page), flags=re.MULTILINE)]
+    return re.findall(r"trainer: \{.*\}", text(page))
 
 
 LINES = [line for page in ("fast-training", "mixed-adversaries") for line in recipes(page)]
