@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["losses", "averagings", "techniques", "preprocessors", "suites"])
+@pytest.mark.parametrize("kind", ["losses", "averagings", "inner-attacks", "techniques", "preprocessors", "suites"])
 def test_tables_are_the_registries(kind: str) -> None:
     rows = markdown_rows(kind)
     assert "\n".join(rows) in README, f"paste the output of: art-ext list {kind} --markdown true"
