@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from art_ext.engine.precision import Compiled
 from art_ext.technique import Technique, Techniques
@@ -115,7 +114,7 @@ def test_several_are_asked_in_turn_and_closed_in_reverse(make_classifier, data):
 
 
 @pytest.mark.parametrize(
-    ("hook", "expected"),
+    "hook, expected",
     [
         pytest.param({"batch": lambda self, x, y: (x * 0.5, y)}, lambda x: 0.5 * x, id="batch"),
         pytest.param(
@@ -184,7 +183,7 @@ def test_without_a_technique_nothing_changes(make_classifier, data):
 
 
 @pytest.mark.parametrize(
-    ("techniques", "error", "match"),
+    "techniques, error, match",
     [
         pytest.param("apw", ValueError, "did you mean 'awp'", id="unknown name"),
         pytest.param(["awp", "awp"], ValueError, "given twice", id="twice"),
