@@ -1,6 +1,6 @@
 """What each training method costs beside PGD-AT: seconds of an epoch, in turns, as ratios of one run.
 
-PGD-10 training of a small CNN on images of 28 × 28 pixels, and of a ViT of two blocks for what belongs to ViTs. An epoch of
+PGD-10 training of a small CNN on 28 × 28 pixels, and of a ViT of two blocks for what belongs to ViTs. An epoch of
 --batches batches of 128 for each method and round, the order turned from round to round; ratios of medians.
 
     python benchmarks/method_cost.py --out docs/results/method_cost [--rounds 5] [--batches 4]
