@@ -197,6 +197,6 @@ def names(kinds: Iterable[str]) -> list[str]:
 
     Example:
         >>> names(["averagings"])
-        ['piat', 'ema', 'swa']
+        ['piat', 'ema', 'swa', 'fawa']
     """
     return [name for kind in kinds for name, _ in registered(kind)]

@@ -28,8 +28,9 @@ def test_code_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGES[name], flags=re.DOTALL)
     assert blocks
+    names: dict[str, object] = {}
     for block in blocks:
-        exec(block, {})
+        exec(block, names)
 
 
 @pytest.mark.parametrize("name", PAGES)
