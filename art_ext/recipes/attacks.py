@@ -29,7 +29,9 @@ def make_attack(recipe: Recipe) -> Any:
     section, loss = recipe.trainer, make_loss(recipe.trainer)
     check_attack(section)
     told = {key: getattr(section, key) for key in ("steps", "step_size")}
-    used = {key: value if key in INNER_ATTACKS[section.attack].uses else None for key, value in told.items()}
+    used: dict[str, Any] = {
+        key: value if key in INNER_ATTACKS[section.attack].uses else None for key, value in told.items()
+    }
     given: dict[str, Any] = {"threat": make_threat(recipe), "objective": loss.objective, "start": loss.start}
     return make_inner_attack(section.attack, **given, **used, **section.attack_options)
 

@@ -16,15 +16,23 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.optim import SGD
 
 from art_ext import AToPTrainer, INNTrainer, NoisyTrainer, RobustTrainer, SoftQuantization, ThreatModel
+from art_ext.attacks import MixedAdversaries
 from art_ext.losses import LOSSES, get_loss
 from art_ext.processes import Processes
-from art_ext.techniques import AWP
+from art_ext.techniques import AWP, Free, Natural
 
 EPOCHS = 2
+BOTH = ThreatModel("linf", 0.05), ThreatModel("l2", 0.3)
 SHARED = sorted(set(LOSSES) - {"rat"})  # whose soft labels are made of the rows of each process
 CASES: dict[str, dict[str, Any]] = {loss: {"loss": loss} for loss in SHARED} | {
     "class-wise": {"loss": get_loss("cfa-at", after=1)},
     "awp": {"techniques": [AWP(after=1)]},
+    "fgsm-rs": {"attack": "fgsm-rs", "steps": None},
+    "mat-max": {"attack": MixedAdversaries(BOTH, "max", steps=3)},
+    "mat-rand": {"attack": MixedAdversaries(BOTH, "rand", steps=3)},
+    "free": {"techniques": [Free(replays=2)]},
+    "warm-start": {"techniques": ["warm-start"]},
+    "natural": {"techniques": [Natural(share=0.5)]},
     "piat": {"averaging": "piat", "loss": "nmse"},
     "ema": {"averaging": "ema"},
     "swa": {"averaging": "swa"},

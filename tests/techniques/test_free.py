@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from art_ext.attacks import FGSMRS, InnerPGD, MixedAdversaries
-from art_ext.engine import History
 from art_ext.losses import get_loss
 from art_ext.technique import Technique
 from art_ext.techniques import Free
@@ -142,21 +141,6 @@ def test_an_epoch_has_the_figures_of_the_last_replay(trainable, conv_model, data
     trainer = train(trainable, conv_model, data, nb_epochs=2, replays=8)
     assert len(trainer.history) == 2
     assert all(0 <= share <= 1 for share in trainer.history.column("train_robust"))
-
-
-# ---- resuming -------------------------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_is_the_run(trainable, conv_model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(History, "plot", lambda self, path: None)
-    whole = train(trainable, copy.deepcopy(conv_model), data, nb_epochs=3)
-    train(trainable, copy.deepcopy(conv_model), data, nb_epochs=1, checkpoint_dir=tmp_path)
-    second = RobustTrainer(trainable(conv_model), techniques=[Free(replays=3)], checkpoint_dir=tmp_path, **QUIET)
-    second.resume()
-    second.fit(*data, nb_epochs=3, batch_size=8, shuffle=False)
-    states = [t.get_classifier().model.state_dict() for t in (whole, second)]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert torch.equal(*(t.technique.state_dict()["deltas"][0] for t in (whole, second)))
 
 
 # ---- with others ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from art_ext.attacks import FGSMRS, InnerPGD, MixedAdversaries
-from art_ext.engine import History
 from art_ext.techniques import WarmStart
 from art_ext.threat import ThreatModel
 from art_ext.trainers import RobustTrainer
@@ -85,18 +84,6 @@ def test_it_stays_within_the_threat_model(trainable, conv_model, data, calls):
 def test_composition(trainable, conv_model, data, averaging, loss, techniques):
     trainer = train(trainable, conv_model, data, ["warm-start", *techniques], loss=loss, averaging=averaging)
     assert all(np.isfinite(trainer.history.column("loss")))
-
-
-def test_a_resumed_run_is_the_run(trainable, conv_model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(History, "plot", lambda self, path: None)
-    whole = train(trainable, conv_model, data, nb_epochs=3)
-    train(trainable, conv_model, data, nb_epochs=1, checkpoint_dir=tmp_path)
-    made = trainable(copy.deepcopy(conv_model))
-    second = RobustTrainer(made, techniques=["warm-start"], steps=1, checkpoint_dir=tmp_path, **QUIET)
-    second.resume()
-    second.fit(*data, nb_epochs=3, batch_size=8)
-    states = [t.get_classifier().model.state_dict() for t in (whole, second)]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_natural_batches_leave_the_perturbations_alone(images):
