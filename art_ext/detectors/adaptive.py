@@ -67,6 +67,7 @@ def evade(
         True
     """
     check_counts(steps=steps, restarts=restarts)
+    x = x.detach()
     found, left = x.clone(), torch.arange(len(x), device=x.device)
     for restart in range(restarts):
         for objective in (_sum, _smaller):

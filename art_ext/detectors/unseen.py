@@ -17,8 +17,8 @@ from art_ext.threat import ThreatModel
 def unseen_attacks(classifier: PyTorchClassifier, *, threat: ThreatModel) -> dict[str, Craft]:
     """Attacks that are no family of their own: APGD, MIM, Square, DeepFool, bent images; and noise, which is no attack.
 
-    MIM and DeepFool are ART's; the others ours. In ℓ∞ all but DeepFool and the bent images fill the ball of ``threat``,
-    or one of its volume.
+    MIM and DeepFool are ART's, the others ours. APGD, MIM, Square and noise stay in the ℓ∞ ball of ``threat``, or in
+    the one of its volume; DeepFool and the bent images know no ball.
 
     Example:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))

@@ -57,6 +57,16 @@ def test_default_attacks_run(fitted):
     assert report.fooled["apgd"] >= report.fooled["noise"]
 
 
+def test_attacks_of_torchattacks(fitted):
+    pytest.importorskip("torchattacks")
+    from art_ext.adapters.torchattacks import TorchattacksAttack
+
+    attack = TorchattacksAttack("MIFGSM", estimator=fitted.classifier, threat=THREAT, steps=3)
+    report = confusion(fitted, *smooth(6, seed=1), attacks={"mim": attack}, progress=False)
+    assert sum(report.counts["mim"]) == 6
+    assert report.detected("mim") > 0.5
+
+
 def test_an_attack_that_changes_nothing_has_an_empty_row(fitted, sample):
     report = confusion(fitted, *sample, attacks={"lazy": lambda model, x, y, generator: x}, progress=False)
     assert report.counts["lazy"] == (0, 0)

@@ -33,4 +33,5 @@ def test_losses_that_switch_something_on(name: str) -> None:
 
 
 def test_averagings_are_those_that_are_known_here() -> None:
-    assert set(AVERAGINGS) == {"piat", "ema", "swa", "fawa"}, "if the new one counts on the planned number, so must planned()"
+    known = {"piat", "ema", "swa", "fawa"}
+    assert set(AVERAGINGS) == known, "if the new one counts on the planned number, so must planned()"
