@@ -50,7 +50,7 @@ def sweep(rows: Sequence[Row], path: Path, *, title: str = "", marks: Sequence[f
     for axis, heading, mark in zip(axes, headings, marks or [None] * len(headings), strict=True):
         _panel(axis, heading, rows)
         if mark is not None:
-            axis.axvline(mark, color="0.4", linestyle=":", linewidth=1, zorder=1)
+            axis.axvline(mark, color="0.3", linestyle=":", linewidth=1.5, zorder=1)
     axes[0].set_ylabel("accuracy (%)", fontsize=8)
     axes[0].set_ylim(bottom=0)
     canvas.suptitle(plain(title), fontsize=10)
@@ -77,7 +77,8 @@ def _panel(axis: Any, heading: str, rows: Sequence[Row]) -> None:
                 label=plain(f"{line}, {HEADS[part]}" if len(parts) > 1 else line),
             )
     radii = sorted({row.eps for row in rows})
-    axis.set_xticks(radii, [eps_text(eps) for eps in radii], fontsize=8)
+    axis.set_xticks(radii, [eps_text(eps) for eps in radii])
+    axis.tick_params(labelsize=8)
     axis.set_title(plain(heading), fontsize=9)
     axis.set_xlabel("ε of the training", fontsize=8)
     axis.grid(color="0.9")
