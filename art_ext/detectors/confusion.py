@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TAKEN = "taken for, in % of the row"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionReport:
@@ -80,7 +82,7 @@ class ConfusionReport:
 
     def __str__(self) -> str:
         head = ("images", "n", *self.families, "detected", "fools", "of those detected")
-        return "\n".join([*aligned([head, *map(self._line, self.counts)]), self._note()])
+        return "\n".join([*aligned([head, *map(self._line, self.counts)]), f"{TAKEN}; {self._note()}"])
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON; also written to ``path``, atomically, if given.
@@ -109,7 +111,7 @@ class ConfusionReport:
     def draw(self, axes: Axes) -> None:
         """Paint the heat map on matplotlib ``axes``, each row as shares of its images."""
         shares = [self._shares(row) for row in self.counts]
-        decorate(axes, title="Taken for, in %", x_label="", y_label="", note=self._note())
+        decorate(axes, title=TAKEN.capitalize(), x_label="", y_label="", note=self._note())
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(self.families)), [plain(f) for f in self.families], rotation=30, ha="right")
         axes.set_yticks(range(len(self.counts)), [plain(self._told(row)) for row in self.counts])
@@ -135,7 +137,7 @@ class ConfusionReport:
 
     def _note(self) -> str:
         rate = f"threshold for {percent(self.false_positive_rate)} false alarms"
-        return f"taken for, in % of the row; {rate}; {self.threat}; {self.n_examples} images; seed {self.seed}"
+        return f"{rate}; {self.threat}; {self.n_examples} images; seed {self.seed}"
 
 
 def confusion(
