@@ -18,6 +18,7 @@ from art_ext.recipes import Recipe, make_data
 from art_ext.recipes.kinds import trained_classifier
 
 CHECKPOINTS = ("best", "last")
+CLEAN, WORST = "clean", ", worst class"  # headings: of the first column, and what one ends in
 ABOUT = {"margin-pgd-20": "PGD on the margin loss of Carlini and Wagner", "pgd-20": "20 steps of ε/4, one random start"}
 REPORT, JOURNAL = "report.json", "journal"
 
@@ -40,6 +41,8 @@ class Judging:
         n_examples: the first so many test images; None for all.
         batch_size: images per pass.
         seed: of the attacks' random choices.
+        worst_class: a column beside each attack's for the class with the lowest robust accuracy, as class-wise methods
+            are compared (CFA).
 
     Raises:
         TypeError: a value of a wrong type.
@@ -59,6 +62,7 @@ class Judging:
     n_examples: int | None = None
     batch_size: int = 128
     seed: int = 0
+    worst_class: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged, before any run."""
@@ -77,12 +81,25 @@ class Judging:
             check_threats(self.threats)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("seed", self.seed, 0)
+        if type(self.worst_class) is not bool:
+            raise ValueError(f"worst_class must be true or false; got {self.worst_class!r}")
         if self.n_examples is not None:
             _at_least("n_examples", self.n_examples, 1)
 
     def columns(self) -> dict[str, Column]:
         """What is judged, by heading."""
         return columns_of(self.attacks, self.threats)
+
+    def headings(self) -> dict[str, Column | None]:
+        """The columns of the table, clean first, each with what is judged.
+
+        Example:
+            >>> list(Judging(attacks={"PGD": "pgd-20"}, worst_class=True).headings())
+            ['clean', 'PGD', 'PGD, worst class']
+        """
+        endings = ("", WORST) if self.worst_class else ("",)
+        attacked = {heading + more: column for heading, column in self.columns().items() for more in endings}
+        return {CLEAN: None, **attacked}
 
 
 def _at_least(name: str, value: Any, lowest: int) -> None:
@@ -180,5 +197,7 @@ def about(judging: Judging) -> Iterator[str]:
         what = f"suite {attack}: {SUITES[attack].description}" if attack in SUITES else f"attack {attack}"
         more = f", {ABOUT[attack]}" if attack in ABOUT else ""
         yield f"{heading}: {what}{more}"
+    if judging.worst_class:
+        yield "worst class: accuracy of the class with the lowest"
     for name, fields in (judging.threats or {}).items():
         yield told(name, fields)

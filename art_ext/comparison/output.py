@@ -16,7 +16,7 @@ from art_ext.comparison.grid import Grid
 from art_ext.comparison.judging import about, places
 from art_ext.comparison.picture import picture
 from art_ext.comparison.running import RUN
-from art_ext.comparison.summary import Result, collect, rows_of
+from art_ext.comparison.summary import Result, classes_of, collect, rows_of
 from art_ext.comparison.sweep import is_sweep, sweep
 from art_ext.comparison.tables import Table, latex_text, markdown_text, text
 from art_ext.evaluation import RobustnessReport
@@ -61,13 +61,15 @@ def write_tables(grid: Grid, cells: Mapping[str, Cell], folder: Path, *, command
                 temporary.write_text(content, encoding="utf-8")
         picture(table.rows, folder / f"{NAME}.png", title=table.title)
         if is_sweep(table.rows):
-            marks = [_mark(column, table.rows[0].norm) for column in grid.judging.columns().values()]
-            sweep(table.rows, folder / f"{NAME}-eps.png", title=table.title, marks=[None, *marks])
+            marks = [_mark(column, table.rows[0].norm) for column in grid.judging.headings().values()]
+            sweep(table.rows, folder / f"{NAME}-eps.png", title=table.title, marks=marks)
     return table
 
 
-def _mark(column: Column, norm: str) -> float | None:
+def _mark(column: Column | None, norm: str) -> float | None:
     """The radius of a column that attacks all rows alike, in the norm that they are trained in."""
+    if column is None:
+        return None
     return column.threat.get("eps") if column.threat.get("norm", norm) == norm else None
 
 
@@ -128,6 +130,7 @@ def _report_json(report: RobustnessReport, file: Path, folder: Path) -> dict[str
         "verdict": report.verdict,
         "n_examples": report.n_examples,
         "attacks": {label: asdict(attack) for label, attack in report.attacks.items()},
+        "classes": classes_of(report),
     }
 
 

@@ -10,12 +10,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 from art_ext.comparison.cells import Cell
-from art_ext.comparison.judging import Judging, read_reports
+from art_ext.comparison.judging import CLEAN, WORST, Judging, read_reports
 from art_ext.comparison.running import ERROR, RUN, State, state_of
 from art_ext.evaluation import RobustnessReport
+from art_ext.evaluation.figures import per_class_accuracy
 from art_ext.recipes.run import RESULT
 
-CLEAN, DIFFERENCE = "clean", "difference"
+DIFFERENCE = "difference"
 Accuracies = dict[str, dict[str, float | None]]  # by heading, then by checkpoint
 
 
@@ -60,13 +61,19 @@ class Result:
     training: Mapping[str, Any] | None
 
     def accuracies(self) -> Accuracies:
-        """By heading (clean first), then by checkpoint; None where no attack ran to its end."""
+        """By heading (clean first), then by checkpoint; None where no attack ran to its end.
+
+        Each attack's column is followed by that of the worst class; None where a report does not tell the labels.
+        """
         found: Accuracies = {}
         for checkpoint, reports in self.reports.items():
             for heading, report in reports.items():
                 found.setdefault(CLEAN, {})[checkpoint] = report.clean_accuracy
                 robust = report.robust_accuracy
-                found.setdefault(heading, {})[checkpoint] = None if robust != robust else robust
+                known = robust == robust
+                found.setdefault(heading, {})[checkpoint] = robust if known else None
+                of_classes = classes_of(report).values() if known else ()
+                found.setdefault(heading + WORST, {})[checkpoint] = min((held for _, held in of_classes), default=None)
         return found
 
 
@@ -102,6 +109,12 @@ def collect(cells: Mapping[str, Cell], judging: Judging, folder: Path) -> dict[s
     return {name: _result(cell, judging, folder) for name, cell in cells.items()}
 
 
+def classes_of(report: RobustnessReport) -> dict[int, tuple[float, float]]:
+    """Clean and robust accuracy by class; empty where a report does not tell the labels."""
+    told = (report.labels, report.clean_predictions, report.predictions)
+    return {} if any(column is None for column in told) else per_class_accuracy(report)
+
+
 def rows_of(results: Mapping[str, Result], judging: Judging) -> list[Row]:
     """The table's rows; a cell that is not done counts nowhere, not as zero.
 
@@ -135,7 +148,7 @@ def _row(cell: Cell, results: list[Result], judging: Judging) -> Row:
         label=cell.row,
         seeds=tuple(result.cell.seed for result in done),
         planned=len(results),
-        figures={heading: _figures(heading, accuracies, judging) for heading in (CLEAN, *judging.columns())},
+        figures={heading: _figures(heading, accuracies, judging) for heading in judging.headings()},
         line=cell.line,
         norm=cell.recipe.threat.norm,
         eps=cell.recipe.threat.eps,

@@ -49,6 +49,7 @@ def test_a_base_lies_beside_the_grid(tmp_path: Path) -> None:
         ({"evaluation": {"checkpoints": ["bset"]}}, "did you mean 'best'"),
         ({"evaluation": {"checkpoints": "best"}}, "must be a list"),
         ({"evaluation": {"n_examples": 0}}, "n_examples must be"),
+        ({"evaluation": {"worst_class": "yes"}}, "worst_class must be true or false"),
     ],
 )
 def test_what_is_wrong_is_told(changes: dict[str, Any], told: str) -> None:

@@ -13,7 +13,7 @@ from art_ext.evaluation.report import AttackResult
 from art_ext.threat import ThreatModel
 
 
-def report(clean: float, robust: int, error: str | None = None) -> RobustnessReport:
+def report(clean: float, robust: int, error: str | None = None, **told: torch.Tensor) -> RobustnessReport:
     survivors = torch.arange(10) < robust
     accuracy = None if error else robust / 10
     return RobustnessReport(
@@ -21,6 +21,7 @@ def report(clean: float, robust: int, error: str | None = None) -> RobustnessRep
         survivors=survivors,
         threat=ThreatModel("linf", 0.1),
         attacks={"FGSM": AttackResult(accuracy=accuracy, seconds=1.0, forwards=1.0, backwards=1.0, error=error)},
+        **told,
     )
 
 
@@ -28,8 +29,9 @@ def report(clean: float, robust: int, error: str | None = None) -> RobustnessRep
 def rows(make_grid: Callable[..., Grid]) -> Callable[..., list[Row]]:
     """Rows of three seeds of one method; each seed is (best, last) or a state."""
 
-    def make(*seeds: tuple[RobustnessReport, RobustnessReport] | str) -> list[Row]:
-        grid = make_grid(methods={"a": {}}, seeds=list(range(len(seeds))))
+    def make(*seeds: tuple[RobustnessReport, RobustnessReport] | str, **judging: bool) -> list[Row]:
+        evaluation = {"attacks": {"FGSM": "fgsm"}, **judging}
+        grid = make_grid(methods={"a": {}}, seeds=list(range(len(seeds))), evaluation=evaluation)
         results = {}
         for (name, cell), found in zip(cells_of(grid).items(), seeds, strict=True):
             missing = isinstance(found, str)
@@ -67,3 +69,26 @@ def test_an_attack_that_failed_is_no_accuracy(rows: Callable[..., list[Row]]) ->
     assert row.figures["FGSM"]["best"] is None
     assert row.figures["FGSM"]["difference"] is None
     assert row.figures["FGSM"]["last"] == Figure(pytest.approx(0.3), 0.0)
+
+
+def test_the_worst_class_of_each_seed_counts(rows: Callable[..., list[Row]]) -> None:
+    """Of ten images the first ones survive; the classes are halves, then odd and even numbers."""
+    halves = {name: torch.arange(10) // 5 for name in ("labels", "clean_predictions", "predictions")}
+    parity = {name: torch.arange(10) % 2 for name in ("labels", "clean_predictions", "predictions")}
+    (row,) = rows(
+        (report(0.8, 7, **halves), report(0.9, 3, **halves)), (report(0.8, 7, **parity), report(0.9, 3, **parity)),
+        worst_class=True,
+    )  # fmt: skip
+    assert list(row.figures) == ["clean", "FGSM", "FGSM, worst class"]
+    worst = row.figures["FGSM, worst class"]
+    assert worst["best"] == Figure(pytest.approx((0.4 + 0.6) / 2), pytest.approx(sqrt(0.02)))
+    assert worst["last"] == Figure(pytest.approx((0.0 + 0.2) / 2), pytest.approx(sqrt(0.02)))
+    (row,) = rows((report(0.8, 7, **halves), report(0.9, 3, **halves)))
+    assert list(row.figures) == ["clean", "FGSM"]
+
+
+def test_without_labels_or_after_a_failure_no_class_is_the_worst(rows: Callable[..., list[Row]]) -> None:
+    told = {name: torch.arange(10) // 5 for name in ("labels", "clean_predictions", "predictions")}
+    (row,) = rows((report(0.8, 7), report(0.9, 3, error="out of memory", **told)), worst_class=True)
+    assert row.figures["FGSM"]["best"] == Figure(0.7)
+    assert set(row.figures["FGSM, worst class"].values()) == {None}

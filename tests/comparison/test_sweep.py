@@ -62,11 +62,14 @@ def test_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threats, there", [({"a": {"eps": 0.05}, "b": {"eps": 0.1}}, True), (None, False)])
 def test_a_grid_of_several_radii_has_one(make_grid, tmp_path: Path, threats, there: bool) -> None:
     grid = make_grid(
-        threats=threats, evaluation={"attacks": {"FGSM": "fgsm"}, "threats": {"own": {}, "0.1": {"eps": 0.1}}}
+        threats=threats,
+        evaluation={"attacks": {"FGSM": "fgsm"}, "threats": {"own": {}, "0.1": {"eps": 0.1}}, "worst_class": True},
     )
     write_tables(grid, cells_of(grid), tmp_path)
     assert (tmp_path / "comparison-eps.png").is_file() is there
-    assert "FGSM, 0.1" in (tmp_path / "comparison.txt").read_text(encoding="utf-8")
+    table = (tmp_path / "comparison.txt").read_text(encoding="utf-8")
+    assert "FGSM, 0.1, worst class" in table
+    assert "worst class: accuracy of the class with the lowest" in table
 
 
 def test_the_grid_that_ships() -> None:
