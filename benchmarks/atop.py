@@ -84,9 +84,11 @@ def network_of(name: str, args: argparse.Namespace) -> PyTorchClassifier:
         weights = Path(args.data) / "weights" / "cifar10_resnet20_std.pth"
         shape: tuple[int, int, int] = (3, 32, 32)
         mean, std = IMAGENET
-        return timm_classifier(
+        made = timm_classifier(
             "resnet20_cifar", num_classes=10, input_shape=shape, checkpoint=weights, mean=mean, std=std
         )
+        made.model.eval()
+        return made
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         adam = partial(torch.optim.Adam, lr=1e-3)

@@ -1,6 +1,6 @@
 """The tables of the adversarial-training report: what to train with, how large, and how much noise.
 
-    norms      training by ℓ∞ PGD, ℓ2 PGD and FGSM
+    norms      training by ℓ∞ PGD, ℓ2 PGD, FGSM, one of the two PGDs at random (MAT-Rand), the worse of them (MAT-Max)
     noisenet   ResNet-20 without noise on its weights, and with noise per layer, channel and element (PNI)
     capacity   BasicNet, ResNet-20, VGG-11, ResNet-18 and one a quarter wider
     injection  ResNet-18 without noise at its input, and with noise in training and at inference
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -31,22 +32,28 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_ext import NoiseInjection, RobustTrainer, ThreatModel, evaluate
 from art_ext.adapters.timm import timm_classifier
-from art_ext.attacks import fgsm
+from art_ext.attacks import MixedAdversaries, fgsm
 from art_ext.data import load
 from art_ext.files import atomic_write
 from art_ext.losses import get_loss
 
 LINF, L2 = ThreatModel("linf", 0.03), ThreatModel("l2", 0.83)
+BOTH = "ℓ∞ and ℓ2 PGD"
 ATTACKS = {"ℓ∞ PGD": (LINF, "pgd-20"), "ℓ2 PGD": (L2, "pgd-20"), "ℓ∞ FGSM": (LINF, "fgsm")}
 SCALE = 0.03  # of the noise at the input, our decision: the report does not tell
 
-# arguments of RobustTrainer, whose step size is the report's: 0.0075 for ten steps at 0.03. A mixed adversary (MAT-Rand
-# and MAT-Max) is a line here with its attack=, and its rows are lines of the table norms
-TRAININGS: dict[str, dict[str, Any]] = {
-    "linf": {"threat": LINF},
-    "l2": {"threat": L2},
-    "fgsm": {"threat": LINF, "attack": partial(fgsm, threat=LINF)},
-}
+TRAININGS = ("linf", "l2", "fgsm", "mat-rand", "mat-max")
+
+
+def training(name: str, steps: int) -> dict[str, Any]:
+    """Arguments of RobustTrainer, whose step size is the report's: 0.0075 for ten steps at 0.03."""
+    if name.startswith("mat-"):
+        return {"threat": LINF, "attack": MixedAdversaries((LINF, L2), choose=name.removeprefix("mat-"), steps=steps)}
+    return {
+        "linf": {"threat": LINF, "steps": steps},
+        "l2": {"threat": L2, "steps": steps},
+        "fgsm": {"threat": LINF, "attack": partial(fgsm, threat=LINF)},
+    }[name]
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Network:
 
     Args:
         architecture: see `architecture`.
-        training: of `TRAININGS`.
+        training: see `training`.
         halves: ½ CE(x) + ½ CE(x'), else CE(x').
         weights: granularity of the noise on them, "" for none.
         noisy: noise at the input, in training and at inference.
@@ -78,10 +85,11 @@ class Network:
 
 
 WIDE = "wide ResNet-18"
+TOLD = dict(zip(TRAININGS, ("ℓ∞", "ℓ2", "FGSM", "MAT-Rand", "MAT-Max"), strict=True))
 TABLES: dict[str, dict[str, Network]] = {
     "norms": {
-        **{f"BasicNet, {told}": Network("basicnet", k) for k, told in (("linf", "ℓ∞"), ("l2", "ℓ2"), ("fgsm", "FGSM"))},
-        **{f"{WIDE}, {told}": Network("wide", k) for k, told in (("linf", "ℓ∞"), ("l2", "ℓ2"), ("fgsm", "FGSM"))},
+        **{f"BasicNet, {told}": Network("basicnet", name) for name, told in TOLD.items()},
+        **{f"{WIDE}, {told}": Network("wide", name) for name, told in TOLD.items()},
     },
     "noisenet": {
         "ResNet-20": Network("resnet20", halves=True),
@@ -131,8 +139,8 @@ def trained(network: Network, args: argparse.Namespace) -> PyTorchClassifier:
     """The classifier, trained now or before."""
     folder, classifier = args.out / "training" / network.key, classifier_of(network, args)
     loss = get_loss("alp", weight=0) if network.halves else "pgd-at"
-    options = {"steps": args.steps, "checkpoint_dir": folder, "augment": "crop-flip", "seed": args.seed}
-    trainer = RobustTrainer(classifier, loss=loss, **TRAININGS[network.training], **options)
+    options = {"checkpoint_dir": folder, "augment": "crop-flip", "seed": args.seed}
+    trainer = RobustTrainer(classifier, loss=loss, **training(network.training, args.steps), **options)
     if not (folder / "done").exists():
         x, y, *_ = load("cifar10", args.data)
         milestones = [round(0.6 * args.epochs), round(0.8 * args.epochs)]
@@ -189,12 +197,13 @@ def table(args: argparse.Namespace) -> None:
 
 
 def lines_of(name: str, rows: dict[str, Network], found: Cells, draws: int) -> list[str]:
+    both = BOTH if name == "norms" else ""
     there = {label: network for label, network in rows.items() if any(key[0] == network.key for key in found)}
     if not there:
         return []
     random = any(network.random for network in there.values())
     columns = [(column, n) for n in ((1, draws) if random and draws > 1 else (1,)) for column in ATTACKS]
-    head = [column if n == 1 else f"{column}, {n} draws" for column, n in columns]
+    head = [column if n == 1 else f"{column}, {n} draws" for column, n in columns] + [both] * bool(both)
     lines = [
         f"| {name} | parameters | epochs | images | natural | {' | '.join(head)} |",
         "|---" * (5 + len(head)) + "|",
@@ -206,8 +215,15 @@ def lines_of(name: str, rows: dict[str, Network], found: Cells, draws: int) -> l
         first = of_network[0]
         facts = [f"{first['parameters'] / 1e6:.2f} M", first["epochs"], len(first["report"]["survivors"])]
         figures = [percent(found[key], "robust_accuracy") if key in found else "" for key in keys]
+        figures += [withstands_both(of_network)] * bool(both)
         lines.append(f"| {' | '.join(map(str, [label, *facts, percent(first, 'clean_accuracy'), *figures]))} |")
     return [*lines, ""]
+
+
+def withstands_both(cells: list[dict[str, Any]]) -> str:
+    """The share of images that no PGD, ℓ∞ or ℓ2, misleads."""
+    held = [cell["report"]["survivors"] for cell in cells if cell["column"] in ("ℓ∞ PGD", "ℓ2 PGD")]
+    return f"{100 * fmean(map(all, zip(*held, strict=True))):.1f}" if len(held) == 2 else ""
 
 
 def percent(cell: dict[str, Any], figure: str) -> str:
