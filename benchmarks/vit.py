@@ -18,11 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from robust_overfitting import averaged_history, shown, spread
+
 from art_ext import evaluate
-from art_ext.engine import History, plot_histories
+from art_ext.engine import plot_histories
 from art_ext.files import atomic_write
 from art_ext.recipes import Recipe, load_run, recipe_of, run_recipe
 from art_ext.recipes.build import make_threat
@@ -131,23 +133,7 @@ def table(args: argparse.Namespace) -> None:
     with atomic_write(args.out / "summary.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    plot_histories({METHODS[m][0]: mean_history(cells[m]) for m in rows}, args.out / "curves.png")
-
-
-def spread(values: list[float]) -> dict[str, float | None]:
-    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
-
-
-def shown(figure: dict[str, float | None]) -> str:
-    """One seed has no spread."""
-    return f"{figure['mean']:.1f}" + ("" if figure["std"] is None else f" ± {figure['std']:.1f}")
-
-
-def mean_history(cells: list[dict[str, Any]]) -> History:
-    history = History()
-    for rows in zip(*(cell["epochs"] for cell in cells), strict=True):
-        history.append({name: fmean(row[name] for row in rows) for name in rows[0]})
-    return history
+    plot_histories({METHODS[m][0]: averaged_history(cells[m]) for m in rows}, args.out / "curves.png")
 
 
 def main() -> None:
