@@ -148,7 +148,9 @@ def trained(network: Network, args: argparse.Namespace) -> PyTorchClassifier:
         with suppress(FileNotFoundError):
             trainer.resume()
         print(f"training {network.key}", flush=True)
-        trainer.fit(x[: args.train], y[: args.train], nb_epochs=args.epochs, scheduler=schedule)
+        trainer.fit(
+            x[: args.train], y[: args.train], nb_epochs=args.epochs, batch_size=args.batch_size, scheduler=schedule
+        )
         (folder / "done").write_text("")
     trainer.restore("last")
     return classifier
@@ -169,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
                 classifier, x_test, y_test, threat=threat, suite=[attack], eot=draws, seed=args.seed, indicators=False
             )
             size = sum(p.numel() for p in classifier.model.parameters())
-            told = {"parameters": size, "epochs": args.epochs, "steps": args.steps}
+            told = {"parameters": size, "epochs": args.epochs, "steps": args.steps, "train": args.train}
             cell = {
                 "network": network.key,
                 "column": column,
@@ -242,6 +244,7 @@ def main() -> None:
     running.add_argument("--train", type=int, default=None, help="training images (default: all)")
     running.add_argument("--images", type=int, default=1000, help="test images")
     running.add_argument("--epochs", type=int, default=15, help="the report: 50")
+    running.add_argument("--batch-size", type=int, default=128, help="in training")
     running.add_argument("--width", type=int, default=16, help="of VGG-11 and the ResNet-18s; the report: 64")
     running.add_argument("--lr", type=float, default=0.05, help="divided by 10 at 60 and 80 %% of the epochs")
     running.add_argument("--steps", type=int, default=10, help="of PGD in training")
