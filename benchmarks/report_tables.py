@@ -3,7 +3,7 @@
     norms      training by ℓ∞ PGD, ℓ2 PGD, FGSM, one of the two PGDs at random (MAT-Rand), the worse of them (MAT-Max)
     noisenet   ResNet-20 without noise on its weights, and with noise per layer, channel and element (PNI)
     capacity   BasicNet, ResNet-20, VGG-11, ResNet-18 and one a quarter wider
-    injection  ResNet-18 without noise at its input, and with noise in training and at inference
+    injection  BasicNet and ResNet-18 without noise at its input, and with noise in training and at inference
 
 Columns: natural, ℓ∞ PGD (ε = 0.03), ℓ2 PGD (ε = 0.83), ℓ∞ FGSM; of a network with noise, once with gradients of one
 draw and once averaged over ``--eot``. Success against noise is judged by 20 fresh draws. Judged is the last epoch.
@@ -102,7 +102,12 @@ TABLES: dict[str, dict[str, Network]] = {
         WIDE: Network("wide"),
         "wider ResNet-18": Network("wider"),
     },
-    "injection": {WIDE: Network("wide"), f"{WIDE}, noise": Network("wide", noisy=True)},
+    "injection": {
+        "BasicNet": Network("basicnet"),
+        "BasicNet, noise": Network("basicnet", noisy=True),
+        WIDE: Network("wide"),
+        f"{WIDE}, noise": Network("wide", noisy=True),
+    },
 }
 
 
@@ -246,7 +251,7 @@ def main() -> None:
     running.add_argument("--epochs", type=int, default=15, help="the report: 50")
     running.add_argument("--batch-size", type=int, default=128, help="in training")
     running.add_argument("--width", type=int, default=16, help="of VGG-11 and the ResNet-18s; the report: 64")
-    running.add_argument("--lr", type=float, default=0.05, help="divided by 10 at 60 and 80 %% of the epochs")
+    running.add_argument("--lr", type=float, default=0.01, help="divided by 10 at 60 and 80 %% of the epochs")
     running.add_argument("--steps", type=int, default=10, help="of PGD in training")
     running.add_argument("--eot", type=int, default=20)
     running.add_argument("--seed", type=int, default=0)
