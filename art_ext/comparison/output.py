@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from art_ext.comparison.cells import Cell
+from art_ext.comparison.classes import classes_text
 from art_ext.comparison.columns import Column
 from art_ext.comparison.grid import Grid
 from art_ext.comparison.judging import about, places
@@ -32,7 +33,8 @@ NAME = "comparison"  # of the files, by suffix
 def write_tables(grid: Grid, cells: Mapping[str, Cell], folder: Path, *, command: str = "") -> Table:
     """Read what the folder holds and write ``comparison.txt``, ``.md``, ``.tex``, ``.json`` and ``.png`` into it.
 
-    Where the grid trains under several radii, ``comparison-eps.png`` too: the accuracies over the radius.
+    Where the grid trains under several radii, ``comparison-eps.png`` too: the accuracies over the radius. Where it asks
+    for the worst class, ``comparison-classes.md``: the robust accuracy of each class.
 
     Args:
         grid: what was asked for.
@@ -59,6 +61,9 @@ def write_tables(grid: Grid, cells: Mapping[str, Cell], folder: Path, *, command
         for suffix, content in texts.items():
             with atomic_write(folder / f"{NAME}.{suffix}") as temporary:
                 temporary.write_text(content, encoding="utf-8")
+        if grid.judging.worst_class:
+            with atomic_write(folder / f"{NAME}-classes.md") as temporary:
+                temporary.write_text(classes_text(table.rows, title=table.title), encoding="utf-8")
         picture(table.rows, folder / f"{NAME}.png", title=table.title)
         if is_sweep(table.rows):
             marks = [_mark(column, table.rows[0].norm) for column in grid.judging.headings().values()]

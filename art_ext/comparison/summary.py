@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -89,6 +89,7 @@ class Row:
         line: heading that it shares with the rows trained under other threat models.
         norm: of the training.
         eps: of the training.
+        classes: robust accuracy by heading, checkpoint and class, mean over the seeds; empty where not asked for.
     """
 
     label: str
@@ -98,6 +99,7 @@ class Row:
     line: str = ""
     norm: str = "linf"
     eps: float = 0.0
+    classes: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
 
 
 def collect(cells: Mapping[str, Cell], judging: Judging, folder: Path) -> dict[str, Result]:
@@ -152,7 +154,24 @@ def _row(cell: Cell, results: list[Result], judging: Judging) -> Row:
         line=cell.line,
         norm=cell.recipe.threat.norm,
         eps=cell.recipe.threat.eps,
+        classes=_classes(done, judging) if judging.worst_class else {},
     )
+
+
+def _classes(done: Sequence[Result], judging: Judging) -> dict[str, dict[str, dict[int, float]]]:
+    return {
+        heading: {c: _mean_by_class([result.reports[c][heading] for result in done]) for c in judging.checkpoints}
+        for heading in judging.columns()
+    }
+
+
+def _mean_by_class(reports: Sequence[RobustnessReport]) -> dict[int, float]:
+    """Of the classes that all runs were tried on; none where an attack failed."""
+    if not reports or any(report.robust_accuracy != report.robust_accuracy for report in reports):
+        return {}
+    found = [classes_of(report) for report in reports]
+    shared = set.intersection(*(set(of_classes) for of_classes in found))
+    return {number: fmean(of_classes[number][1] for of_classes in found) for number in sorted(shared)}
 
 
 def _figures(heading: str, runs: list[Accuracies], judging: Judging) -> dict[str, Figure | None]:

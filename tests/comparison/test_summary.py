@@ -85,6 +85,21 @@ def test_the_worst_class_of_each_seed_counts(rows: Callable[..., list[Row]]) -> 
     assert worst["last"] == Figure(pytest.approx((0.0 + 0.2) / 2), pytest.approx(sqrt(0.02)))
     (row,) = rows((report(0.8, 7, **halves), report(0.9, 3, **halves)))
     assert list(row.figures) == ["clean", "FGSM"]
+    assert row.classes == {}
+
+
+def test_the_mean_of_each_class_over_the_seeds(rows: Callable[..., list[Row]]) -> None:
+    def found(robust: int, classes: torch.Tensor) -> RobustnessReport:
+        return report(0.8, robust, **dict.fromkeys(("labels", "clean_predictions", "predictions"), classes))
+
+    numbers = torch.arange(10)
+    (row,) = rows((found(7, numbers // 5), found(3, numbers // 5)), (found(7, numbers % 2), found(3, numbers // 4)),
+                  worst_class=True)  # fmt: skip
+    assert row.classes["FGSM"]["best"] == {0: pytest.approx((1.0 + 0.8) / 2), 1: pytest.approx((0.4 + 0.6) / 2)}
+    # of classes 0 and 1 there are images in both, of class 2 in the second alone
+    assert row.classes["FGSM"]["last"] == {0: pytest.approx((0.6 + 0.75) / 2), 1: 0.0}
+    (empty,) = rows("missing", worst_class=True)
+    assert empty.classes == {"FGSM": {"best": {}, "last": {}}}
 
 
 def test_without_labels_or_after_a_failure_no_class_is_the_worst(rows: Callable[..., list[Row]]) -> None:
@@ -92,3 +107,4 @@ def test_without_labels_or_after_a_failure_no_class_is_the_worst(rows: Callable[
     (row,) = rows((report(0.8, 7), report(0.9, 3, error="out of memory", **told)), worst_class=True)
     assert row.figures["FGSM"]["best"] == Figure(0.7)
     assert set(row.figures["FGSM, worst class"].values()) == {None}
+    assert row.classes == {"FGSM": {"best": {}, "last": {}}}
