@@ -16,6 +16,7 @@ ART_EXT_DATA or ``--data``.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 from contextlib import suppress
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
+from train_throughput import peak_resident_kib
 
 from art_ext import AToPTrainer, NoisyTrainer, RandomTransform, ThreatModel
 from art_ext.adapters.timm import timm_classifier
@@ -188,7 +190,7 @@ def picture_of_stages(name: str, defense: str, args: argparse.Namespace) -> None
 
 @torch.no_grad()
 def speed(args: argparse.Namespace) -> None:
-    """Seconds of a batch of 128 through network and whole, in turn, and the memory of the purifier's weights."""
+    """Seconds of a batch of 128 through network and whole, in turn; memory of the purifier's weights, and of a pass."""
     for name in args.tasks:
         made = defended(name, "rt2, tuned", args)
         whole, network = DefendedModel(made).eval(), DefendedModel(network_of(name, args)).eval()
@@ -203,6 +205,7 @@ def speed(args: argparse.Namespace) -> None:
         weights = sum(p.numel() * p.element_size() for p in made.preprocessing_defences[0].purifier.parameters())
         share = 1 - middle["network"] / middle["whole"]
         result = {"batch": 128, "threads": torch.get_num_threads(), "seconds": seconds, "purifier_bytes": weights}
+        result |= {"mib_of_a_pass": {told: mib(model, x) for told, model in (("network", network), ("whole", whole))}}
         result |= {"images_per_second": 128 / middle["whole"], "share_of_purification": share}
         with atomic_write(args.out / f"speed-{name}.json") as temporary:
             temporary.write_text(json.dumps(result, indent=1))
@@ -210,6 +213,15 @@ def speed(args: argparse.Namespace) -> None:
             f"{name}: {128 / middle['whole']:.0f} images/s, purification {share:.0%}, {weights / 1e6:.2f} MB",
             flush=True,
         )
+
+
+def mib(model: torch.nn.Module, x: torch.Tensor) -> float:
+    """By how much the resident set of this process grows at most while ``model`` sees ``x``, MiB; glibc only."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier passes left would be used again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+    before = peak_resident_kib()
+    model(x)
+    return (peak_resident_kib() - before) / 1024
 
 
 # ---- table and picture ----------------------------------------------------------------------------------------------

@@ -204,13 +204,14 @@ def table(args: argparse.Namespace) -> None:
 
 
 def lines_of(name: str, rows: dict[str, Network], found: Cells, draws: int) -> list[str]:
-    both = BOTH if name == "norms" else ""
     there = {label: network for label, network in rows.items() if any(key[0] == network.key for key in found)}
     if not there:
         return []
     random = any(network.random for network in there.values())
     columns = [(column, n) for n in ((1, draws) if random and draws > 1 else (1,)) for column in ATTACKS]
-    head = [column if n == 1 else f"{column}, {n} draws" for column, n in columns] + [both] * bool(both)
+    head = [column if n == 1 else f"{column}, {n} draws" for column, n in columns]
+    if name == "norms":
+        head.append(BOTH)
     lines = [
         f"| {name} | parameters | epochs | images | natural | {' | '.join(head)} |",
         "|---" * (5 + len(head)) + "|",
@@ -222,7 +223,8 @@ def lines_of(name: str, rows: dict[str, Network], found: Cells, draws: int) -> l
         first = of_network[0]
         facts = [f"{first['parameters'] / 1e6:.2f} M", first["epochs"], len(first["report"]["survivors"])]
         figures = [percent(found[key], "robust_accuracy") if key in found else "" for key in keys]
-        figures += [withstands_both(of_network)] * bool(both)
+        if name == "norms":
+            figures.append(withstands_both(of_network))
         lines.append(f"| {' | '.join(map(str, [label, *facts, percent(first, 'clean_accuracy'), *figures]))} |")
     return [*lines, ""]
 
